@@ -1,0 +1,75 @@
+"""The bundle: everything a training run reads, one immutable folder known by the digest of its content.
+
+    response.parquet   cell (int32), drug (int32), auc (float32, 0..1, low = potent), source
+    cells.npy          float32 (cells, genes), raw expression; NaN where missing
+    drugs.npy          float32 (drugs, descriptors), raw; NaN where RDKit gives none
+    fingerprints.npy   uint8 (drugs, bits)
+    cells.parquet, drugs.parquet     who row i is
+    manifest.json      digest, file digests, feature names, counts
+
+This module reads bundles, `bundle.build` makes them: training imports only the reader, so that a change of the
+maker does not train again what the bundle's digest says is the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hedflow import HedflowError
+from hedflow.files import read_json, sha256
+
+FILES = ("response.parquet", "cells.npy", "drugs.npy", "fingerprints.npy", "cells.parquet", "drugs.parquet")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk, its arrays memory-mapped and read-only."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Content digest: two bundles with the same one are the same."""
+        return str(self.manifest["digest"])
+
+    @functools.cached_property
+    def response(self) -> pd.DataFrame:
+        """cell, drug (indices), auc, source; row i is row i in every split and prediction."""
+        return pd.read_parquet(self.folder / "response.parquet")
+
+    @functools.cached_property
+    def cells(self) -> pd.DataFrame:
+        """cell_id, cell_name, tissue, disease."""
+        return pd.read_parquet(self.folder / "cells.parquet")
+
+    @functools.cached_property
+    def drugs(self) -> pd.DataFrame:
+        """drug_id, drug_name, smiles, names."""
+        return pd.read_parquet(self.folder / "drugs.parquet")
+
+    def array(self, name: str) -> np.ndarray:
+        """`cells`, `drugs` or `fingerprints`."""
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+
+def open_bundle(folder: str | Path, verify: bool = False) -> Bundle:
+    """Open a bundle; with `verify` its files are compared with the manifest's checksums."""
+    folder = Path(folder)
+    if not (folder / "manifest.json").is_file():
+        raise HedflowError(f"{folder}: expected a bundle (manifest.json); run `snakemake bundle`.")
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("format") != FORMAT:
+        raise HedflowError(f"{folder}: bundle format {manifest.get('format')}, expected {FORMAT}; build it anew.")
+    if verify:
+        for name, expected in manifest["files"].items():
+            if sha256(folder / name) != expected:
+                raise HedflowError(f"{folder / name}: the content is not what the manifest says; build it anew.")
+    return Bundle(folder, manifest)

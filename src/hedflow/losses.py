@@ -1,0 +1,40 @@
+"""Losses that lean toward the potent end. y = true AUC (0..1, low = potent), p = predicted, a = alpha.
+
+    mse        mean((y - p)^2)
+    mae        mean(|y - p|)
+    mae_poly   mean(w |y - p|), w = (1 - y)^a
+    mae_exp    mean(w |y - p|), w = exp(-a y)
+
+The weights of a batch are divided by their mean, so that the learning rate keeps its meaning over a; a = 0 is the
+plain loss. Source: Gwinn, Wozniak et al., WORKS@SC25.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hedflow import HedflowError
+
+# Keeps a batch of only resistant pairs (all weights 0) finite.
+TINY = 1e-12
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_loss(name: str, alpha: float | None) -> LossFunction:
+    """The loss as a function (y, p) -> scalar; y and p of one shape."""
+    if name == "mse":
+        return lambda y, p: torch.mean((y - p) ** 2)
+    if name == "mae":
+        return lambda y, p: torch.mean(torch.abs(y - p))
+    if alpha is not None and name == "mae_poly":
+        return lambda y, p: _weighted(torch.abs(y - p), (1 - y).clamp(min=0) ** alpha)
+    if alpha is not None and name == "mae_exp":
+        return lambda y, p: _weighted(torch.abs(y - p), torch.exp(-alpha * y))
+    raise HedflowError(f"loss '{name}' with alpha {alpha}: expected mse, mae, or mae_poly and mae_exp with an alpha.")
+
+
+def _weighted(error: Tensor, weight: Tensor) -> Tensor:
+    return torch.sum(weight * error) / torch.sum(weight).clamp(min=TINY)

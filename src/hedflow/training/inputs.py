@@ -1,0 +1,93 @@
+"""A run's inputs: feature matrices scaled by the training cells and drugs only, and index batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hedflow.bundle import Bundle
+from hedflow.config import Model
+from hedflow.splits import Rows
+
+# A standardised value beyond this is a rare descriptor's outlier (Ipc spans 30 decades), not information.
+CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All a network reads, as tensors: float32 matrices, int64 indices, float32 auc (0..1, low = potent)."""
+
+    cells: Tensor
+    drugs: Tensor
+    cell: Tensor
+    drug: Tensor
+    auc: Tensor
+
+
+def standardise(matrix: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Columns to mean 0 and SD 1 over the rows `training`; missing becomes 0, which is their mean; clipped.
+
+    A column that is constant over the training rows carries nothing that could be learnt and becomes 0.
+    """
+    seen = matrix[training].astype(np.float64)
+    finite = np.isfinite(seen)
+    count = np.maximum(finite.sum(axis=0), 1)
+    mean = np.where(finite, seen, 0).sum(axis=0) / count
+    spread = np.sqrt((np.where(finite, seen - mean, 0) ** 2).sum(axis=0) / count)
+    constant = spread <= 1e-6 * np.maximum(1, np.abs(mean))
+    scaled = (matrix - mean) / np.where(constant, 1, spread)
+    scaled[:, constant] = 0
+    return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=CLIP, neginf=-CLIP), -CLIP, CLIP).astype(np.float32)
+
+
+def most_variable(matrix: np.ndarray, training: np.ndarray, count: int | None) -> np.ndarray:
+    """Columns (ascending) of the `count` largest variances over the rows `training`; all where count is None."""
+    columns = np.arange(matrix.shape[1])
+    if count is None or count >= len(columns):
+        return columns
+    variance = np.nan_to_num(np.nanvar(matrix[training].astype(np.float64), axis=0))
+    return np.sort(np.argsort(-variance, kind="stable")[:count])
+
+
+def make_inputs(bundle: Bundle, rows: Rows, model: Model) -> Inputs:
+    """Read and scale what a model asks for; scalers see the cells and drugs of `rows.train` only."""
+    cell = bundle.response["cell"].to_numpy()
+    drug = bundle.response["drug"].to_numpy()
+    training_cells, training_drugs = np.unique(cell[rows.train]), np.unique(drug[rows.train])
+    cells = np.asarray(bundle.array("cells"))
+    cells = cells[:, most_variable(cells, training_cells, model.genes)]
+    views = {"descriptors": "drugs", "fingerprints": "fingerprints"}
+    drugs = np.concatenate(
+        [standardise(np.asarray(bundle.array(views[v]), np.float32), training_drugs) for v in model.drug_features],
+        axis=1,
+    )
+    return Inputs(
+        cells=torch.from_numpy(standardise(cells, training_cells)),
+        drugs=torch.from_numpy(drugs),
+        cell=torch.from_numpy(cell.astype(np.int64)),
+        drug=torch.from_numpy(drug.astype(np.int64)),
+        auc=torch.from_numpy(bundle.response["auc"].to_numpy(np.float32, copy=True)),
+    )
+
+
+class Batches:
+    """Row numbers in batches: shuffled anew each pass, or in order. An iterable in place of a DataLoader."""
+
+    def __init__(self, rows: np.ndarray, size: int, seed: int | None = None, limit: int | None = None) -> None:
+        self.rows = torch.from_numpy(rows.astype(np.int64))
+        self.size = size
+        self.count = min(len(rows), limit or len(rows))
+        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return -(-self.count // self.size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        rows = self.rows
+        if self.generator is not None:
+            rows = rows[torch.randperm(len(rows), generator=self.generator)[: self.count]]
+        yield from rows.split(self.size)
