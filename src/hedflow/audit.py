@@ -5,6 +5,7 @@ It does not ask the splitter: structures are compared again from their SMILES.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,8 @@ import pandas as pd
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
 from hedflow.identity.drugs import parent
-from hedflow.splits import Rows, twin_groups
+from hedflow.config import Split
+from hedflow.splits import Rows, make_rows, twin_groups
 
 DRUG_BLIND = ("drug_blind", "leave_one_drug_out", "drug_lists")
 SHOWN = 5
@@ -84,3 +86,13 @@ def _no_shared(kind: str, label: str, rows: Rows, unit: np.ndarray, name: Any) -
 def _list(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
+
+
+def audit_plan(plan: pd.DataFrame, bundle: Bundle) -> list[dict[str, Any]]:
+    """Audit every part of the splits that a plan's runs use; one record a part."""
+    records: list[dict[str, Any]] = []
+    for spec in (json.loads(text) for text in plan.drop_duplicates("split")["spec"]):
+        split = Split(**spec["split"])
+        rows = make_rows(split, spec["label"], bundle)
+        records += audit(split.kind, [(spec["label"], rows)], bundle)
+    return records

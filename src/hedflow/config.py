@@ -187,7 +187,6 @@ class Experiment(Strict):
 class Analysis(Strict):
     """How errors and rankings are judged."""
 
-    low_auc: float = Field(0.5, gt=0, lt=1, description="Below this AUC a pair counts as potent.")
     top_k: int = Field(10, ge=1, description="Recall, NDCG and precision at this many drugs a cell line.")
     high_error_z: float = Field(
         2.0, description="A drug whose mean absolute error lies this many SD above the drugs' mean is a high error drug."
@@ -209,7 +208,14 @@ DEFAULT_EXPERIMENTS = {
             Loss(name="mae_poly", alpha=[2]),
             Loss(name="mae_exp", alpha=[4]),
         ],
-        training={"epochs": 10, "warmup_epochs": 1, "patience": 3, "plateau_patience": 1, "batch_size": 2048},
+        training={
+            "epochs": 12,
+            "epoch_rows": 65536,
+            "batch_size": 2048,
+            "warmup_epochs": 1,
+            "plateau_patience": 1,
+            "patience": 3,
+        },
     )
 }
 

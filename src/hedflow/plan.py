@@ -31,7 +31,8 @@ def make_plan(config: Config, experiment: str, bundle: Bundle) -> pd.DataFrame:
     """The runs of an experiment.
 
     Returns:
-        One row a run: run, experiment, split (`kind-label`), split_kind, label, model, loss (`mae_poly-2`),
+        One row a run: run, experiment, method (what is compared: the loss, with the model where there are
+        several), split (`kind-label`), split_kind, label, model, loss (`mae_poly-2`),
         loss_name, alpha, seed, reference (whether this loss is what others are compared with), spec (JSON: all
         that training reads), digest (of the spec, the bundle and the training code: the run is repeated when it
         changes, and for no other reason).
@@ -39,10 +40,23 @@ def make_plan(config: Config, experiment: str, bundle: Bundle) -> pd.DataFrame:
     wanted = config.experiments[experiment]
     runs = _from_upf(config, experiment, bundle) if wanted.upf else _from_axes(config, experiment, bundle)
     table = pd.DataFrame([_row(experiment, bundle, wanted.split, **run) for run in runs])
+    table = table.assign(method=_methods(table)).drop(columns="recipe")
     twice = table["run"][table["run"].duplicated()]
     if len(twice):
         raise HedflowError(f"experiment '{experiment}': two runs are called {twice.iloc[0]}; expected distinct ids.")
     return table
+
+
+def _methods(table: pd.DataFrame) -> list[str]:
+    """A short distinct name for each recipe (model, loss, alpha, training settings); a UPF file may vary any."""
+    several = table["model"].nunique() > 1
+    names: dict[str, str] = {}
+    for row in table.itertuples():
+        if row.recipe not in names:
+            name = f"{row.model}.{row.loss}" if several else str(row.loss)
+            taken = sum(other == name or other.startswith(f"{name}~") for other in names.values())
+            names[str(row.recipe)] = f"{name}~{taken + 1}" if taken else name
+    return [names[str(recipe)] for recipe in table["recipe"]]
 
 
 def loss_label(name: str, alpha: float | None) -> str:
@@ -114,6 +128,7 @@ def _row(
         "alpha": np.nan if alpha is None else float(alpha),
         "seed": seed,
         "reference": reference,
+        "recipe": digest({k: v for k, v in asked.items() if k not in ("split", "label", "seed")})[:16],
         "threads": training.threads,
         "spec": json.dumps(spec, sort_keys=True),
         "digest": digest(asked, bundle.digest, code_digest(TRAINING_MODULE))[:16],
@@ -190,7 +205,8 @@ def _upf_label(wanted: Experiment, bundle: Bundle, given: dict[str, Any], where:
 
 def summary(plan: pd.DataFrame) -> str:
     """A line for people: runs, splits, losses, models."""
-    counts = {name: plan[name].nunique() for name in ("split", "model", "loss", "seed")}
-    return f"{len(plan)} runs: " + ", ".join(f"{n} {name}{'s' * (n > 1)}" for name, n in counts.items())
+    parts = {name: plan[name].nunique() for name in ("method", "split", "seed")}
+    said = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in parts.items())
+    return f"{len(plan)} runs ({said})"
 
 

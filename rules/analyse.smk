@@ -1,0 +1,85 @@
+"""Analyse: all predictions of an experiment -> tables and figures."""
+
+from hedflow.analysis import TABLES
+from hedflow.figures import FIGURES
+
+
+rule collect:
+    message:
+        "Gather runs of '{wildcards.experiment}' (chunk {wildcards.chunk})"
+    input:
+        manifest=rules.build_bundle.output.manifest,
+        plan=ancient(f"{RESULTS}/{{experiment}}/plan.parquet"),
+        predictions=lambda wildcards: expand(
+            rules.train.output.predictions,
+            run=chunk_runs(wildcards),
+            allow_missing=True,
+        ),
+        records=lambda wildcards: expand(
+            rules.train.output.record, run=chunk_runs(wildcards), allow_missing=True
+        ),
+    output:
+        predictions=f"{RESULTS}/{{experiment}}/collected/{{chunk}}.predictions.parquet",
+        records=f"{RESULTS}/{{experiment}}/collected/{{chunk}}.records.parquet",
+    params:
+        runs=chunk_runs,
+        code=code_digest("hedflow.analysis.collect"),
+    log:
+        f"{RESULTS}/logs/{{experiment}}/collect/{{chunk}}.log",
+    script:
+        "../scripts/collect.py"
+
+
+rule baselines:
+    message:
+        "Predict the test rows of '{wildcards.experiment}' by the naive baselines"
+    input:
+        manifest=rules.build_bundle.output.manifest,
+        plan=ancient(f"{RESULTS}/{{experiment}}/plan.parquet"),
+    output:
+        f"{RESULTS}/{{experiment}}/baselines.parquet",
+    params:
+        splits=lambda wildcards: digest(sorted(set(plan_of(wildcards.experiment).split))),
+        split=lambda wildcards: CONFIG.experiments[wildcards.experiment].split.model_dump(),
+        neighbours=CONFIG.analysis.neighbours,
+        code=code_digest("hedflow.analysis.collect"),
+    log:
+        f"{RESULTS}/logs/{{experiment}}/baselines.log",
+    script:
+        "../scripts/baselines.py"
+
+
+rule analyse:
+    message:
+        "Errors, rankings and intervals of '{wildcards.experiment}'"
+    input:
+        manifest=rules.build_bundle.output.manifest,
+        plan=f"{RESULTS}/{{experiment}}/plan.parquet",
+        predictions=lambda wildcards: expand(
+            rules.collect.output.predictions,
+            chunk=chunks(wildcards),
+            allow_missing=True,
+        ),
+        records=lambda wildcards: expand(
+            rules.collect.output.records, chunk=chunks(wildcards), allow_missing=True
+        ),
+        baselines=rules.baselines.output[0],
+    output:
+        expand(
+            f"{RESULTS}/{{experiment}}/tables/{{table}}.parquet",
+            table=TABLES,
+            allow_missing=True,
+        ),
+        high_error_drugs=report(
+            f"{RESULTS}/{{experiment}}/tables/high_error_drugs.csv",
+            caption="../workflow/report/high_error_drugs.rst",
+            category="{experiment}",
+            labels={"figure": "High error drugs (table)"},
+        ),
+    params:
+        analysis=CONFIG.analysis.model_dump(),
+        code=code_digest("hedflow.analysis.run"),
+    log:
+        f"{RESULTS}/logs/{{experiment}}/analyse.log",
+    script:
+        "../scripts/analyse.py"

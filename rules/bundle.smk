@@ -1,0 +1,24 @@
+"""Bundle: response and features in one immutable folder, the only thing a training run reads."""
+
+
+rule build_bundle:
+    message:
+        "Compute features and write the bundle"
+    input:
+        response=rules.integrate.output.response,
+        cells=rules.integrate.output.cells,
+        drugs=rules.integrate.output.drugs,
+        identity=rules.integrate.input.identity,
+    output:
+        manifest=f"{RESULTS}/bundle/manifest.json",
+        losses=f"{RESULTS}/bundle/losses.parquet",
+        arrays=expand(f"{RESULTS}/bundle/{{file}}", file=BUNDLE_FILES),
+    params:
+        features=CONFIG.features.model_dump(),
+        code=code_digest("hedflow.bundle.build"),
+    log:
+        f"{RESULTS}/logs/bundle.log",
+    resources:
+        mem_mb=4000,
+    script:
+        "../scripts/bundle.py"

@@ -1,0 +1,49 @@
+"""Integrate: each source's own tables -> one long table of (source, cell, drug, AUC); every lost row counted."""
+
+
+rule integrate:
+    message:
+        "Read, identify and merge " + ", ".join(CONFIG.data.names)
+    input:
+        **{
+            name: raw(source_files(CONFIG.data, name)) for name in CONFIG.data.names
+        },
+        identity=raw(identity_files(CONFIG.data, REGISTRY)),
+    output:
+        response=f"{RESULTS}/integration/response.parquet",
+        cells=f"{RESULTS}/integration/cells.parquet",
+        drugs=f"{RESULTS}/integration/drugs.parquet",
+        losses=f"{RESULTS}/integration/losses.parquet",
+        cell_identity=f"{RESULTS}/integration/cell_identity.parquet",
+        drug_identity=f"{RESULTS}/integration/drug_identity.parquet",
+    params:
+        sources=list(CONFIG.data.names),
+        code=code_digest("hedflow.integrate"),
+    log:
+        f"{RESULTS}/logs/integrate.log",
+    resources:
+        mem_mb=4000,
+    script:
+        "../scripts/integrate.py"
+
+
+rule integration_report:
+    message:
+        "Count the rows from the screens' files down to the bundle"
+    input:
+        integrate=rules.integrate.output.losses,
+        bundle=f"{RESULTS}/bundle/losses.parquet",
+    output:
+        table=f"{RESULTS}/integration_report.parquet",
+        figure=report(
+            f"{RESULTS}/integration/lost_rows.png",
+            caption="../workflow/report/lost_rows.rst",
+            category="Data",
+            labels={"figure": "Rows kept and lost, by source"},
+        ),
+    params:
+        code=code_digest("hedflow.figures.integration"),
+    log:
+        f"{RESULTS}/logs/integration_report.log",
+    script:
+        "../scripts/integration_report.py"

@@ -1,0 +1,7 @@
+"""Adapter of the rule `report`."""
+
+from hedflow.report import pack_report
+from hedflow.script import job
+
+with job(snakemake):
+    pack_report(snakemake.config, snakemake.output[0], target="everything_reported")

@@ -1,0 +1,6 @@
+"""Analysis of one experiment: all runs' predictions -> tables. Statistics live in errors, ranking, intervals."""
+
+TABLES = (
+    "runs", "methods", "contrasts", "ranges", "drugs", "cells", "high_error_drugs", "ranking",
+    "ranking_differences", "scores", "comparison",
+)  # fmt: skip

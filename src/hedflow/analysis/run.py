@@ -1,0 +1,64 @@
+"""One experiment's analysis from files to files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from hedflow.analysis import tables
+from hedflow.analysis.collect import baseline_frames, nearest_training_drug, parts_of, pool
+from hedflow.bundle import open_bundle
+from hedflow.config import Analysis
+from hedflow.files import write_parquet, write_text
+
+
+def analyse(
+    bundle: str | Path,
+    plan: str | Path,
+    predictions: Sequence[str | Path],
+    records: Sequence[str | Path],
+    baselines: str | Path,
+    settings: Analysis,
+    out: str | Path,
+) -> None:
+    """Write an experiment's tables to the folder `out`: see `hedflow.analysis.tables` for their columns.
+
+    Args:
+        predictions, records: the chunks that `analysis.collect` made.
+        baselines: predictions of the naive baselines on the same splits.
+    """
+    opened, planned, out = open_bundle(bundle), pd.read_parquet(plan), Path(out)
+    pooled = pool(planned, pd.concat([pd.read_parquet(path) for path in predictions]), opened)
+    kind = str(planned["split_kind"].iloc[0])
+    names = tables.legal_baselines(kind, opened.cells["tissue"])
+    reference = planned.loc[planned["reference"], "method"]
+    experiment = tables.Experiment(
+        methods=pooled,
+        naive=baseline_frames(pd.read_parquet(baselines), names, opened),
+        reference=str(reference.iloc[0] if len(reference) else planned["method"].iloc[0]),
+        split_kind=kind,
+        settings=settings,
+    )
+    drugs = tables.drugs_table(experiment, opened.drugs, nearest_training_drug(parts_of(planned), opened))
+    high = tables.high_error_table(experiment, drugs)
+    ranking, ranking_differences = tables.ranking_tables(experiment)
+    made = {
+        "runs": pd.concat([pd.read_parquet(path) for path in records], ignore_index=True),
+        "methods": tables.methods_table(experiment),
+        "contrasts": tables.contrasts_table(experiment),
+        "ranges": tables.ranges_table(experiment),
+        "drugs": drugs,
+        "cells": tables.cells_table(experiment, opened.cells),
+        "high_error_drugs": high,
+        "ranking": ranking,
+        "ranking_differences": ranking_differences,
+        "scores": tables.scores_table(experiment),
+        "comparison": pd.DataFrame(
+            [{"reference": experiment.reference, "strongest": experiment.strongest, "split_kind": kind}]
+        ),
+    }
+    for name, table in made.items():
+        write_parquet(out / f"{name}.parquet", table)
+    write_text(out / "high_error_drugs.csv", high.to_csv(index=False, float_format="%.5g"))

@@ -1,0 +1,216 @@
+"""The tables of an experiment: methods, contrasts, AUC ranges, drugs, cells, ranking, high error drugs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hedflow.baselines import informed
+from hedflow.config import Analysis
+from hedflow.errors import (
+    EDGES_2,
+    EDGES_10,
+    LOW_AUC,
+    cell_errors,
+    drug_errors,
+    high_error_drugs,
+    macro_mean,
+    normalised_metrics,
+    point_metrics,
+    range_errors,
+    row_scores,
+)
+from hedflow.identity.cells import UNKNOWN
+from hedflow.intervals import DrugBootstrap, Interval
+from hedflow.ranking import ranking_difference, ranking_summary
+
+ALL = "all"
+# Resamples of a ranking reorder every list: fewer of them than of a mean.
+RANKING_BOOTSTRAP = 200
+PARTS = {"mae": None, "mae_low": True, "mae_rest": False}  # of which rows: all, AUC < 0.5, the rest
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is analysed: prediction frames of the methods and of the naive baselines, on the same rows.
+
+    reference: the method the others are compared with. split_kind: decides which baselines are legal.
+    """
+
+    methods: dict[str, pd.DataFrame]
+    naive: dict[str, pd.DataFrame]
+    reference: str
+    split_kind: str
+    settings: Analysis
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        return {**self.methods, **self.naive}
+
+    @property
+    def strongest(self) -> str:
+        """The naive baseline with the lowest MAE: what a model has to beat."""
+        return min(self.naive, key=lambda name: _absolute(self.naive[name]).mean())
+
+    def bootstrap(self, frame: pd.DataFrame) -> DrugBootstrap:
+        """Resamples of the frame's drugs: equal for equal drugs, so that methods are compared on the same ones."""
+        return DrugBootstrap(frame["drug"], n_boot=self.settings.bootstrap, seed=self.settings.seed)
+
+
+def legal_baselines(split_kind: str, tissue: pd.Series[str]) -> list[str]:
+    """The baselines that mean something here: legal for the split, and tissue only where tissues are known."""
+    names = list(informed(split_kind))
+    return [name for name in names if name != "tissue_mean" or (tissue != UNKNOWN).any()]
+
+
+def _absolute(frame: pd.DataFrame) -> np.ndarray:
+    return np.abs(frame["auc_pred"].to_numpy(np.float64) - frame["auc"].to_numpy(np.float64))
+
+
+def _mask(frame: pd.DataFrame, low: bool | None) -> np.ndarray:
+    is_low = frame["auc"].to_numpy() < LOW_AUC
+    return np.ones(len(frame), bool) if low is None else is_low if low else ~is_low
+
+
+def _spread(name: str, interval: Interval) -> dict[str, float]:
+    return {name: interval.estimate, f"{name}_lower": interval.low, f"{name}_upper": interval.high}
+
+
+def methods_table(experiment: Experiment) -> pd.DataFrame:
+    """One row a (source, method), source `all` first: errors with intervals over drugs, scores over the naive.
+
+    Columns: source, method, naive (bool), n, n_low, n_drugs, n_drugs_low, coverage, rmse, r2, spearman, bias,
+    mae, mae_low (AUC < 0.5), mae_rest, each with _lower and _upper; mae_macro (mean over the 10 AUC ranges);
+    r2_normalised (1 - SSE/SSE of the strongest naive baseline: positive = better than it).
+    """
+    rows = []
+    strongest = experiment.naive[experiment.strongest]
+    sources = strongest["source"].astype(str).to_numpy()
+    for source in (ALL, *sorted(set(sources))):
+        chosen = np.ones(len(sources), bool) if source == ALL else sources == source
+        for name, whole in experiment.frames.items():
+            frame = whole[chosen].reset_index(drop=True)
+            boot, absolute = experiment.bootstrap(frame), _absolute(frame)
+            row = {"source": source, "method": name, "naive": name in experiment.naive}
+            metrics = point_metrics(frame["auc"], frame["auc_pred"])
+            row |= {key: metrics[key] for key in ("n", "coverage", "rmse", "r2", "spearman", "bias")}
+            for part, low in PARTS.items():
+                interval = boot.mean(absolute, _mask(frame, low))
+                row |= _spread(part, interval)
+                if part == "mae_low":
+                    row |= {"n_low": interval.n, "n_drugs_low": interval.n_drugs}
+            row["n_drugs"] = frame["drug"].nunique()
+            row["mae_macro"] = macro_mean(range_errors(frame, EDGES_10))
+            row["r2_normalised"] = normalised_metrics(
+                frame["auc"], frame["auc_pred"], strongest["auc_pred"].to_numpy()[chosen]
+            )["r2"]
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def contrasts_table(experiment: Experiment) -> pd.DataFrame:
+    """Paired differences of mean absolute error: each method against the reference and the strongest naive one.
+
+    Columns: method, against, part (mae, mae_low, mae_rest), difference (negative = `method` errs less), lower,
+    upper (95 %, over drugs), relative (difference / error of `against`), n, n_drugs.
+    """
+    rows = []
+    for against in (experiment.reference, experiment.strongest):
+        other = experiment.frames[against]
+        boot, theirs = experiment.bootstrap(other), _absolute(other)
+        for name, frame in experiment.methods.items():
+            if name == against:
+                continue
+            for part, low in PARTS.items():
+                mask = _mask(frame, low)
+                found = boot.difference(_absolute(frame), theirs, mask)
+                rows.append(
+                    {
+                        "method": name,
+                        "against": against,
+                        "part": part,
+                        "difference": found.estimate,
+                        "lower": found.low,
+                        "upper": found.high,
+                        "relative": found.estimate / theirs[mask].mean(),
+                        "n": found.n,
+                        "n_drugs": found.n_drugs,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def ranges_table(experiment: Experiment) -> pd.DataFrame:
+    """Errors by AUC range, 10 ranges and 2: method, ranges (10 or 2), low, high, n, n_drugs, mae, lower, upper, bias."""
+    tables = []
+    for name, frame in experiment.frames.items():
+        boot, absolute = experiment.bootstrap(frame), _absolute(frame)
+        auc = frame["auc"].to_numpy()
+        for ranges, edges in ((10, EDGES_10), (2, EDGES_2)):
+            table = range_errors(frame, edges)
+            bounds = []
+            for row in table.itertuples():
+                # The last range is closed; float32 keeps a value on its edge on the same side as in range_errors.
+                top = auc <= np.float32(row.high) if row.high == edges[-1] else auc < np.float32(row.high)
+                inside = (auc >= np.float32(row.low)) & top
+                interval = boot.mean(absolute, inside) if inside.any() else None
+                bounds.append((interval.low, interval.high) if interval else (np.nan, np.nan))
+            lower_upper = pd.DataFrame(bounds, columns=["lower", "upper"])
+            tables.append(pd.concat([table, lower_upper], axis=1).assign(method=name, ranges=ranges))
+    return pd.concat(tables, ignore_index=True)
+
+
+def drugs_table(experiment: Experiment, drugs: pd.DataFrame, nearest: pd.DataFrame) -> pd.DataFrame:
+    """`errors.drug_errors` of every method, with the drug's id and name and its nearest training drug."""
+    tables = [drug_errors(frame).assign(method=name) for name, frame in experiment.frames.items()]
+    table = pd.concat(tables, ignore_index=True).merge(nearest, on="drug", how="left", validate="many_to_one")
+    for column in ("drug_id", "drug_name"):
+        table[column] = drugs[column].to_numpy()[table["drug"]]
+    return table
+
+
+def cells_table(experiment: Experiment, cells: pd.DataFrame) -> pd.DataFrame:
+    """`errors.cell_errors` of every method, with the line's id, name and tissue."""
+    tables = [cell_errors(frame).assign(method=name) for name, frame in experiment.frames.items()]
+    table = pd.concat(tables, ignore_index=True)
+    for column in ("cell_id", "cell_name", "tissue"):
+        table[column] = cells[column].to_numpy()[table["cell"]]
+    return table
+
+
+def high_error_table(experiment: Experiment, drugs: pd.DataFrame) -> pd.DataFrame:
+    """The high error drugs of the reference, worst first, with the other methods' errors beside (mae:<method>)."""
+    own = drugs[drugs["method"] == experiment.reference]
+    found = high_error_drugs(own, experiment.settings.high_error_z)
+    wide = drugs.pivot(index="drug", columns="method", values="mae").add_prefix("mae:")
+    others = [f"mae:{name}" for name in experiment.frames if name != experiment.reference]
+    return found.merge(wide[others], left_on="drug", right_index=True, how="left")
+
+
+def ranking_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ranking of the drugs of each cell line: a summary of every method, and differences to the reference.
+
+    A source whose lines have too few tested drugs to rank is left out of both (its cells are counted in
+    n_cells_excluded).
+    """
+    settings = experiment.settings
+    options = {"k": settings.top_k, "n_boot": min(RANKING_BOOTSTRAP, settings.bootstrap), "seed": settings.seed}
+    options["min_drugs"] = 2 * settings.top_k
+    summaries = [ranking_summary(frame, **options).assign(method=n) for n, frame in experiment.frames.items()]
+    reference = experiment.methods[experiment.reference]
+    others = {n: frame for n, frame in experiment.frames.items() if n != experiment.reference}
+    differences = [ranking_difference(f, reference, **options).assign(method=n) for n, f in others.items()]
+    summary = pd.concat(summaries, ignore_index=True)
+    return summary[summary["n_cells"] > 0], pd.concat(differences, ignore_index=True).query("n_cells > 0")
+
+
+def scores_table(experiment: Experiment) -> pd.DataFrame:
+    """`errors.row_scores` of every method (not of the baselines): the z-scores, row by row."""
+    tables = []
+    for name, frame in experiment.methods.items():
+        scored = row_scores(frame)
+        floats = scored.select_dtypes("floating").columns
+        tables.append(scored.astype(dict.fromkeys(floats, np.float32)).assign(method=name))
+    return pd.concat(tables, ignore_index=True)

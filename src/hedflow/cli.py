@@ -1,0 +1,94 @@
+"""The command `hedflow`: small tools around the workflow."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from hedflow import HedflowError, __version__
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a subcommand; a problem the user can mend is one sentence on stderr and exit status 1."""
+    parser = argparse.ArgumentParser(prog="hedflow", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, function in COMMANDS.items():
+        command = commands.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
+        command.set_defaults(function=function)
+        if name in ("check", "plan"):
+            command.add_argument("--config", default="config.yaml", help="the configuration (config.yaml)")
+        if name == "config":
+            command.add_argument("--root", default=".", help="the project's folder")
+        if name == "summary":
+            command.add_argument("--results", default="results", help="the results folder")
+        if name == "simulate":
+            command.add_argument("out", help="folder to write")
+            command.add_argument("--seed", type=int, default=0)
+            command.add_argument("--cells", type=int, default=60)
+            command.add_argument("--drugs", type=int, default=24)
+    given = parser.parse_args(arguments)
+    try:
+        given.function(given)
+    except HedflowError as error:
+        print(f"hedflow: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def check(given: argparse.Namespace) -> None:
+    """Check a configuration and say what it will use."""
+    from hedflow.config import load_config
+    from hedflow.registry import needed_files, read_registry
+
+    config = load_config(given.config)
+    files = needed_files(config.data, read_registry(config.data.registry))
+    print(f"{given.config} is valid: sources {', '.join(config.data.names)}; {len(files)} files;")
+    print(f"experiments {', '.join(config.experiments)}.")
+
+
+def write_config(given: argparse.Namespace) -> None:
+    """Write config.yaml, its schema and its reference page from the models (defaults)."""
+    from hedflow.config_docs import write_all
+
+    for path in write_all(Path(given.root)):
+        print(path)
+
+
+def plan(given: argparse.Namespace) -> None:
+    """Say which runs each experiment has, from the bundle that is there."""
+    from hedflow.bundle import open_bundle
+    from hedflow.config import load_config
+    from hedflow.plan import make_plan, summary
+
+    config = load_config(given.config)
+    bundle = open_bundle(Path(config.results) / "bundle")
+    for name in config.experiments:
+        table = make_plan(config, name, bundle)
+        print(f"{name}: {summary(table)}")
+        with pd.option_context("display.max_rows", None, "display.width", 120):
+            print(table[["run", "method", "split", "seed"]].to_string(index=False))
+
+
+def summary(given: argparse.Namespace) -> None:
+    """Say where the report is and its most important numbers."""
+    from hedflow.report import headline
+
+    print(headline(given.results))
+
+
+def simulate(given: argparse.Namespace) -> None:
+    """Write a small simulated world: the five sources' native files, with known truth."""
+    from hedflow.simulate import simulate_world
+
+    simulate_world(Path(given.out), seed=given.seed, n_cells=given.cells, n_drugs=given.drugs)
+    print(f"{given.out}: set data.mirror to it, and data.registry to {Path(given.out) / 'datasets.csv'}")
+
+
+COMMANDS = {"check": check, "config": write_config, "plan": plan, "summary": summary, "simulate": simulate}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""The page that the report opens with (reStructuredText), and its numbers: the answer first, then what it rests on."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hedflow import HedflowError
+from hedflow.analysis import TABLES
+from hedflow.files import atomic, read_json
+from hedflow.figures.style import shown
+
+SHOWN_DRUGS = 10
+
+
+def make_answer(results: str | Path, experiments: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The opening page and its numbers, from the tables below `results`."""
+    results = Path(results)
+    pages, numbers = ["What makes the ranking of potent drugs better?", "=" * 46, ""], {}
+    for name in experiments:
+        page, found = _experiment(results / name, name)
+        pages += page
+        numbers[name] = found
+    return "\n".join([*pages, *_data(results)]) + "\n", numbers
+
+
+def _experiment(folder: Path, name: str) -> tuple[list[str], dict[str, Any]]:
+    tables = {table: pd.read_parquet(folder / "tables" / f"{table}.parquet") for table in TABLES}
+    numbers = _numbers(tables)
+    lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
+    lines += [sentence + "\n" for sentence in _sentences(tables, numbers)]
+    lines += _image(folder / "figures" / "tradeoff.png")
+    lines += ["", "**Methods.** Mean absolute error (MAE) over test rows, 95 % intervals over drugs.", ""]
+    lines += _table(_methods(tables))
+    lines += ["", f"**High error drugs** of {numbers['reference']}, the worst {SHOWN_DRUGS}:", ""]
+    lines += _table(_drugs(tables["high_error_drugs"])) if len(tables["high_error_drugs"]) else ["None.", ""]
+    return lines, numbers
+
+
+def _numbers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """The figures an experiment is remembered by, as plain JSON; None where there are none."""
+    comparison = tables["comparison"].iloc[0]
+    reference, strongest = str(comparison["reference"]), str(comparison["strongest"])
+    overall = tables["methods"].query("source == 'all'").set_index("method")
+    contrasts = tables["contrasts"]
+    against = contrasts[contrasts["against"] == reference]
+    low = against[against["part"] == "mae_low"]
+    best = str(low.loc[low["difference"].idxmin(), "method"]) if len(low) else None
+
+    def contrast(method: str | None, part: str, other: str) -> dict[str, Any] | None:
+        rows = contrasts.query("method == @method and part == @part and against == @other")
+        if rows.empty:
+            return None
+        row = rows.iloc[0]
+        return {key: _plain(row[key]) for key in ("difference", "lower", "upper", "relative", "n", "n_drugs")}
+
+    models = overall[~overall["naive"]]
+    closest = str(models["mae"].idxmin())
+    return {
+        "split": str(comparison["split_kind"]),
+        "runs": len(tables["runs"]),
+        "rows": int(overall.loc[reference, "n"]),
+        "drugs": int(overall.loc[reference, "n_drugs"]),
+        "reference": reference,
+        "reference_mae_low": _plain(overall.loc[reference, "mae_low"]),
+        "best_low": best,
+        "low": contrast(best, "mae_low", reference),
+        "rest": contrast(best, "mae_rest", reference),
+        "strongest_naive": strongest,
+        "strongest_naive_mae": _plain(overall.loc[strongest, "mae"]),
+        "best_overall": closest,
+        "best_overall_mae": _plain(overall.loc[closest, "mae"]),
+        "against_naive": contrast(closest, "mae", strongest),
+        "r2_normalised": _plain(overall.loc[closest, "r2_normalised"]),
+        "high_error_drugs": len(tables["high_error_drugs"]),
+    }
+
+
+def _plain(value: Any) -> float | int | None:
+    if pd.isna(value):
+        return None
+    return int(value) if float(value).is_integer() and abs(value) >= 1 else round(float(value), 6)
+
+
+def _sentences(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list[str]:
+    """The answer: which losses help on potent pairs, by how much, what it costs, and whether naive is beaten."""
+    reference = numbers["reference"]
+    contrasts = tables["contrasts"].query("against == @reference", local_dict={"reference": reference})
+    said = []
+    if len(contrasts):
+        low = contrasts[contrasts["part"] == "mae_low"].sort_values("difference")
+        helps, harms = low[low["upper"] < 0], low[low["lower"] > 0]
+        said.append(
+            f"**Which losses help on potent pairs (true AUC < 0.5)?** {_named(helps['method']) or 'None'} "
+            f"{'have' if len(helps) > 1 else 'has'} a lower error there than {reference} by an interval that "
+            f"excludes 0" + (f"; {_named(harms['method'])} a higher one." if len(harms) else ".")
+        )
+        for row in low.itertuples():
+            cost = contrasts.query("part == 'mae_rest' and method == @row.method").iloc[0]
+            said.append(
+                f"* {row.method}: potent pairs {_change(row)} on {row.n:,} rows of {row.n_drugs} drugs; "
+                f"the rest {_change(cost)}."
+            )
+    said.append(_naive_sentence(tables, numbers))
+    said += _ranking_sentence(tables, reference)
+    return said
+
+
+def _named(names: pd.Series[str]) -> str:
+    return ", ".join(shown(str(name)) for name in names)
+
+
+def _change(row: Any) -> str:
+    get = row.__getitem__ if isinstance(row, pd.Series) else lambda key: getattr(row, key)
+    interval = "no interval: one drug" if pd.isna(get("lower")) else f"{get('lower'):+.4f} to {get('upper'):+.4f}"
+    return f"{get('difference'):+.4f} [{interval}], {get('relative'):+.0%}"
+
+
+def _naive_sentence(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> str:
+    naive = numbers["strongest_naive"]
+    contrasts = tables["contrasts"].query("against == @naive and part == 'mae'", local_dict={"naive": naive})
+    beats = contrasts[contrasts["upper"] < 0]["method"]
+    loses = contrasts[contrasts["lower"] > 0]["method"]
+    said = f"**Does any model beat the naive one?** The strongest naive baseline is {shown(naive)}"
+    said += f" (MAE {numbers['strongest_naive_mae']:.4f}). "
+    said += f"{_named(beats)} beat{'s' if len(beats) == 1 else ''} it" if len(beats) else "No model beats it"
+    said += " by an interval that excludes 0"
+    said += f"; {_named(loses)} {'is' if len(loses) == 1 else 'are'} worse than it" if len(loses) else ""
+    best = contrasts.query("method == @m", local_dict={"m": numbers["best_overall"]}).iloc[0]
+    return said + f". The closest, {numbers['best_overall']}: {_change(best)}."
+
+
+def _ranking_sentence(tables: dict[str, pd.DataFrame], reference: str) -> list[str]:
+    table = tables["ranking"].query("metric == 'recall'")
+    if table.empty:
+        return ["**Ranking.** No source has cell lines with enough tested drugs to rank."]
+    parts = []
+    for source, rows in table.groupby("source"):
+        best = rows.sort_values("estimate").iloc[-1]
+        own = rows.set_index("method").loc[reference]
+        parts.append(
+            f"{source}: {reference} {own['estimate']:.1%} [{own['low']:.1%}, {own['high']:.1%}], "
+            f"best {shown(str(best['method']))} {best['estimate']:.1%}, random {own['random']:.1%} "
+            f"({int(own['n_cells'])} lines, {int(own['n_drugs'])} drugs)"
+        )
+    return ["**Ranking.** Share of a line's truly best drugs among the predicted best (recall@k): " + "; ".join(parts) + "."]
+
+
+def _methods(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    rows = tables["methods"].query("source == 'all'").sort_values("mae_low")
+
+    def spread(name: str) -> list[str]:
+        return [
+            f"{row[name]:.4f} [{row[f'{name}_lower']:.4f}, {row[f'{name}_upper']:.4f}]" for _, row in rows.iterrows()
+        ]
+
+    return pd.DataFrame(
+        {
+            "method": [f"{shown(row.method)}{' (naive)' if row.naive else ''}" for row in rows.itertuples()],
+            "MAE, AUC < 0.5": spread("mae_low"),
+            "MAE, the rest": spread("mae_rest"),
+            "MAE": spread("mae"),
+            "R²": [f"{value:.3f}" for value in rows["r2"]],
+            "R² over naive": [f"{value:+.3f}" for value in rows["r2_normalised"]],
+        }
+    )
+
+
+def _drugs(table: pd.DataFrame) -> pd.DataFrame:
+    worst = table.head(SHOWN_DRUGS)
+    return pd.DataFrame(
+        {
+            "drug": worst["drug_name"],
+            "MAE": worst["mae"].map("{:.3f}".format),
+            "z": worst["mae_z"].map("{:.1f}".format),
+            "bias": worst["bias"].map("{:+.3f}".format),
+            "rows": worst["n"].astype(str),
+            "AUC mean (SD)": [f"{row.auc_mean:.2f} ({row.auc_sd:.2f})" for row in worst.itertuples()],
+            "AUC < 0.5": worst["low_share"].map("{:.0%}".format),
+            "nearest training drug": [f"{row.nearest} ({row.similarity:.2f})" for row in worst.itertuples()],
+        }
+    )
+
+
+def _table(table: pd.DataFrame) -> list[str]:
+    """A reStructuredText list table."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in [list(table.columns), *table.to_numpy().tolist()]:
+        lines += [f"   {'*' if i == 0 else ' '} - {_escaped(str(cell))}" for i, cell in enumerate(row)]
+    return [*lines, ""]
+
+
+def _escaped(text: str) -> str:
+    """Text that reStructuredText and Jinja, which renders the page, leave as it is."""
+    for sign in "\\*`|_":
+        text = text.replace(sign, f"\\{sign}")
+    return text.replace("{", "(").replace("}", ")")
+
+
+def _image(path: Path) -> list[str]:
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    return [".. raw:: html", "", f'   <img alt="{path.stem}" style="max-width:46rem" src="data:image/png;base64,{encoded}">', ""]
+
+
+def _data(results: Path) -> list[str]:
+    manifest = read_json(results / "bundle" / "manifest.json")
+    losses = pd.read_parquet(results / "integration_report.parquet")
+    cells = pd.read_parquet(results / "integration" / "cell_identity.parquet")
+    start = losses.groupby("source", sort=False)["rows_before"].max()
+    sources = "; ".join(f"{s} {n:,} of {start[s]:,}" for s, n in manifest["sources"].items())
+    by_name = (cells["route"] == "name").any()
+    identity = (
+        "Cell lines are matched by exact name in capitals without punctuation, since the wheel-only edition has no "
+        f"annotation tables; {int((cells['route'] == 'ambiguous name').sum())} names that then collapse are left out"
+        if by_name
+        else "Cell lines are DepMap models, found by CCLE name, COSMIC id, Cellosaurus accession or normalised name"
+    )
+    return [
+        "The data",
+        "--------",
+        "",
+        f"{manifest['rows']:,} rows (one a cell line, drug and source) of {manifest['cells']} cell lines and "
+        f"{manifest['drugs']} drugs: {sources}. {identity}. A drug is its parent structure (connectivity). "
+        f"{len(manifest['genes']):,} genes, {len(manifest['descriptors'])} descriptors. Bundle {manifest['digest']}.",
+        "",
+        "AUC is each provider's own on a scale of 0 to 1, low = potent; dose ranges differ between sources, so a row "
+        "of one is not comparable with a row of another to the last digit.",
+        "",
+    ]
+
+
+def pack_report(config: dict[str, Any], out: str | Path, target: str) -> None:
+    """Have Snakemake pack the results that `target` asks for into one self-contained page.
+
+    It is a run of Snakemake inside a run: it reads metadata and writes the page, so it needs no lock. It gets
+    the outer run's configuration as a file, whatever that was put together from.
+    """
+    with tempfile.TemporaryDirectory() as folder, atomic(out) as page:
+        configuration = Path(folder) / "config.json"
+        configuration.write_text(json.dumps(config))
+        command = [sys.executable, "-m", "snakemake", target, "--nolock", "--cores", "1"]
+        command += ["--configfile", str(configuration), "--report", str(page)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        print(done.stdout)
+        if done.returncode != 0:
+            last = done.stdout.strip().splitlines()[-1:] or ["no message"]
+            raise HedflowError(f"snakemake --report failed: {last[0]}")
+
+
+def headline(results: str | Path) -> str:
+    """What `make run` ends with: where the report is, and the three numbers that matter most."""
+    results = Path(results)
+    lines = [f"The report: {results / 'report.html'}"]
+    for name, found in read_json(results / "report" / "answer.json").items():
+        lines.append(f"{name} ({found['split']}, {found['runs']} runs, {found['rows']:,} test rows, {found['drugs']} drugs):")
+        reference, best = found["reference"], found["best_low"]
+        if found["low"]:
+            lines.append(f"  1. error on potent pairs (AUC < 0.5), {best} against {reference}: {_said(found['low'])}")
+            lines.append(f"  2. its cost on the rest: {_said(found['rest'])}")
+        else:
+            lines.append(f"  1. error on potent pairs (AUC < 0.5), {reference}: {found['reference_mae_low']}")
+            lines.append(f"  2. high error drugs: {found['high_error_drugs']} of {found['drugs']}")
+        verdict = _said(found["against_naive"])
+        lines.append(f"  3. {found['best_overall']} against the strongest naive baseline ({found['strongest_naive']}): {verdict}")
+    return "\n".join(lines)
+
+
+def _said(contrast: dict[str, Any]) -> str:
+    interval = "no interval" if contrast["lower"] is None else f"{contrast['lower']:+.4f} to {contrast['upper']:+.4f}"
+    return f"MAE {contrast['difference']:+.4f} [{interval}] ({contrast['relative']:+.0%})"

@@ -1,0 +1,33 @@
+"""What every rule's script shares: its log, and errors as one sentence."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from hedflow import HedflowError
+
+
+@contextmanager
+def job(snakemake: Any) -> Iterator[None]:
+    """Send what the script prints to the rule's log; end with one sentence where the user can mend it."""
+    with Path(snakemake.log[0]).open("w", encoding="utf-8", buffering=1) as log:
+        try:
+            with redirect_stdout(log), redirect_stderr(log):
+                yield
+        except HedflowError as error:
+            log.write(f"{error}\n")
+            print(f"hedflow: {error}", file=sys.stderr)
+            sys.exit(1)
+        except Exception:
+            traceback.print_exc(file=log)
+            raise
+
+
+def paths(values: str | Iterable[str]) -> list[Path]:
+    """A rule's input as paths: Snakemake gives one file as a string and several as a list."""
+    return [Path(values)] if isinstance(values, str) else [Path(value) for value in values]
