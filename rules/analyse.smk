@@ -35,7 +35,10 @@ rule baselines:
         "Predict the test rows of '{wildcards.experiment}' by the naive baselines"
     input:
         manifest=rules.build_bundle.output.manifest,
-        plan=ancient(f"{RESULTS}/{{experiment}}/plan.parquet"),
+        # Asked of the checkpoint: parameters that need the plan would else look changed until it is known.
+        plan=ancient(
+            lambda wildcards: checkpoints.plan.get(experiment=wildcards.experiment).output[0]
+        ),
     output:
         f"{RESULTS}/{{experiment}}/baselines.parquet",
     params:

@@ -52,6 +52,7 @@ rule report:
         answer=rules.answer.output,
         figures=rules.answer.input.figures,
         lost_rows=rules.integration_report.output.figure,
+        stylesheet=workflow.source_path("../workflow/report/style.css"),
     output:
         f"{RESULTS}/report.html",
     log:

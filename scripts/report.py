@@ -4,4 +4,9 @@ from hedflow.report import pack_report
 from hedflow.script import job
 
 with job(snakemake):
-    pack_report(snakemake.config, snakemake.output[0], target="everything_reported")
+    pack_report(
+        snakemake.config,
+        snakemake.output[0],
+        target="everything_reported",
+        stylesheet=snakemake.input.stylesheet,
+    )

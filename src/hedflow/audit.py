@@ -31,7 +31,6 @@ def audit(kind: str, parts: Iterable[tuple[str, Rows]], bundle: Bundle) -> list[
     twins = _twins(bundle) if kind in DRUG_BLIND else np.empty(0)
     records = []
     for label, rows in parts:
-        _disjoint(kind, label, rows)
         if kind in DRUG_BLIND:
             _no_shared(kind, label, rows, twins[bundle.response["drug"].to_numpy()], _drug_names(bundle))
         elif kind == "cell_blind":
@@ -40,6 +39,7 @@ def audit(kind: str, parts: Iterable[tuple[str, Rows]], bundle: Bundle) -> list[
         else:
             pair = bundle.response["cell"].to_numpy(np.int64) * len(bundle.drugs) + bundle.response["drug"].to_numpy()
             _no_shared(kind, label, rows, pair, lambda row: f"pair in row {row}")
+        _disjoint(kind, label, rows)
         counts = {name: len(getattr(rows, name)) for name in ("train", "validation", "test")}
         records.append({"split": kind, "label": label, **counts, "leaks": 0})
     return records

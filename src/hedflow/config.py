@@ -197,7 +197,9 @@ class Analysis(Strict):
 
 
 DEFAULT_MODELS = {
-    "uno_small": Model(genes=1000, width=192, tower_depth=2, head_depth=3),
+    "uno_small": Model(
+        drug_features=["descriptors", "fingerprints"], genes=500, width=128, tower_depth=2, head_depth=2, dropout=0.2
+    ),
     "uno": Model(),
 }
 DEFAULT_EXPERIMENTS = {
@@ -212,6 +214,7 @@ DEFAULT_EXPERIMENTS = {
             "epochs": 12,
             "epoch_rows": 65536,
             "batch_size": 2048,
+            "learning_rate": 0.0003,
             "warmup_epochs": 1,
             "plateau_patience": 1,
             "patience": 3,
@@ -266,7 +269,12 @@ class Config(Strict):
             raise ValueError(
                 f"experiments.{experiment}.training has the unknown key '{key}'{nearest(key, Training.model_fields)}"
             )
-        return Training(**{**self.training.model_dump(), **changes})
+        try:
+            return Training(**{**self.training.model_dump(), **changes})
+        except ValidationError as error:
+            where = ("experiments", experiment, "training")
+            sentences = [_sentence({**problem, "loc": (*where, *problem["loc"])}) for problem in error.errors()]
+            raise ValueError("\n".join(sentences)) from None
 
 
 RESERVED = ("raw", "integration", "bundle", "report", "logs", "benchmarks")
@@ -288,9 +296,9 @@ def parse_config(raw: Mapping[str, Any], origin: str = "config.yaml") -> Config:
         HedflowError: what is wrong and the nearest valid names, one sentence a problem.
     """
     try:
-        return Config(**dict(raw))
+        return Config.model_validate(dict(raw))
     except ValidationError as error:
-        sentences = [_sentence(problem) for problem in error.errors()]
+        sentences = [s for problem in error.errors() for s in _sentence(problem).splitlines()]
         # A union reports a problem once for each of its members; say it once.
         raise HedflowError("\n".join(f"{origin}: {s}" for s in dict.fromkeys(sentences))) from None
 
@@ -302,6 +310,8 @@ def load_config(path: str | Path) -> Config:
         raise HedflowError(f"{path}: no such file; run in the project's folder, or name a file with --configfile.")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except UnicodeDecodeError as error:
+        raise HedflowError(f"{path}: expected UTF-8 text, but {error}; save it as UTF-8.") from None
     except yaml.YAMLError as error:
         where = re.sub(r"\s+", " ", str(error))
         raise HedflowError(f"{path}: expected YAML, but {where}") from None
@@ -312,7 +322,7 @@ def load_config(path: str | Path) -> Config:
 
 def _sentence(problem: Any) -> str:
     """One pydantic problem as a sentence a user can act on."""
-    where = [part for part in problem["loc"] if not (isinstance(part, str) and ("[" in part or "literal" in part))]
+    where = [part for part in problem["loc"] if part != "[key]"]  # pydantic's own mark, not a key of the user's
     key = ".".join(str(part) for part in where)
     given = problem["input"]
     if problem["type"] == "extra_forbidden":

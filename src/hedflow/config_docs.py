@@ -50,7 +50,7 @@ def _value_lines(name: str, value: Any, depth: int, brief: bool = False) -> list
         for number, (key, item) in enumerate(value.items()):
             # The first entry shows every key with its comment; the others only what differs from the default.
             body = _model_lines(item, depth + 2, brief=number > 0)
-            lines += [f"{pad}  {key}:", *body] if body else [f"{pad}  {key}: {{}}"]
+            lines += [f"{pad}  {_flow(key)}:", *body] if body else [f"{pad}  {_flow(key)}: {{}}"]
         return lines
     if isinstance(value, list) and any(isinstance(item, BaseModel) for item in value):
         return [f"{pad}{name}:", *(f"{pad}  - {_flow(item.model_dump(exclude_defaults=True))}" for item in value)]

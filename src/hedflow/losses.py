@@ -30,10 +30,15 @@ def make_loss(name: str, alpha: float | None) -> LossFunction:
     if name == "mae":
         return lambda y, p: torch.mean(torch.abs(y - p))
     if alpha is not None and name == "mae_poly":
-        return lambda y, p: _weighted(torch.abs(y - p), (1 - y).clamp(min=0) ** alpha)
+        return lambda y, p: _weighted(torch.abs(y - p), _relative((1 - y).clamp(min=0)) ** alpha)
     if alpha is not None and name == "mae_exp":
-        return lambda y, p: _weighted(torch.abs(y - p), torch.exp(-alpha * y))
+        return lambda y, p: _weighted(torch.abs(y - p), torch.exp(alpha * (y.min() - y)))
     raise HedflowError(f"loss '{name}' with alpha {alpha}: expected mse, mae, or mae_poly and mae_exp with an alpha.")
+
+
+def _relative(lean: Tensor) -> Tensor:
+    """`lean` over its largest: else a large alpha takes every weight of a resistant batch below `TINY`."""
+    return lean / lean.max().clamp(min=TINY)
 
 
 def _weighted(error: Tensor, weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from hedflow.bundle import Bundle
 from hedflow.config import ALPHA_LOSSES, Config, Experiment, Loss, Model, Split, Training, nearest
 from hedflow.files import digest, read_json
 from hedflow.provenance import code_digest
-from hedflow.splits import labels
+from hedflow.splits import find_drugs, labels
 
 TRAINING_MODULE = "hedflow.training"
 UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "seed")
+# What a run's folder may be called (rules/common.smk).
+UPF_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
 
 
 def make_plan(config: Config, experiment: str, bundle: Bundle) -> pd.DataFrame:
@@ -104,8 +107,10 @@ def _row(
     reference: bool,
 ) -> dict[str, Any]:
     shown = loss_label(loss, alpha)
+    # What only chooses among a split's parts is no part of a run: one fold more trains no other fold again.
+    choice = {"use_folds": None, **({"drugs": None} if split.kind == "leave_one_drug_out" else {})}
     spec = {
-        "split": split.model_dump(),
+        "split": {**split.model_dump(), **choice},
         "label": label,
         "model": settings.model_dump(),
         "loss": loss,
@@ -141,7 +146,7 @@ def _from_upf(config: Config, experiment: str, bundle: Bundle) -> list[dict[str,
     path = Path(wanted.upf or "")
     if not path.is_file():
         raise HedflowError(f"experiment '{experiment}': no such UPF file: {path}.")
-    defaults = read_json(wanted.defaults) if wanted.defaults else {}
+    defaults = _upf_defaults(experiment, wanted.defaults) if wanted.defaults else {}
     runs = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
@@ -150,12 +155,23 @@ def _from_upf(config: Config, experiment: str, bundle: Bundle) -> list[dict[str,
             given = json.loads(line)
         except json.JSONDecodeError as error:
             raise HedflowError(f"{path} line {number}: expected a JSON object, but {error}.") from None
-        if not isinstance(given, dict) or not str(given.get("id", "")):
-            raise HedflowError(f"{path} line {number}: expected a JSON object with an `id`.")
+        if not isinstance(given, dict) or not UPF_ID.fullmatch(str(given.get("id") or "")):
+            raise HedflowError(
+                f"{path} line {number}: expected a JSON object with an `id` of letters, digits, '.', '_', '~', '-'."
+            )
         runs.append(_upf_run(config, experiment, bundle, {**defaults, **given}, f"{path} line {number}"))
     if not runs:
         raise HedflowError(f"{path}: expected a JSON object a line, found none.")
     return runs
+
+
+def _upf_defaults(experiment: str, path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise HedflowError(f"experiment '{experiment}': no such file of defaults: {path}.")
+    defaults = read_json(path)
+    if not isinstance(defaults, dict):
+        raise HedflowError(f"{path}: expected one JSON object, got {type(defaults).__name__}.")
+    return defaults
 
 
 def _upf_run(
@@ -171,7 +187,10 @@ def _upf_run(
         raise HedflowError(f"{where}: unknown model '{model}'{nearest(model, config.models)}")
     first, first_alpha = _axes(wanted.losses)[0]
     loss = str(given.get("loss", first))
-    alpha = given.get("alpha", first_alpha) if loss in ALPHA_LOSSES else None
+    alpha = given.get("alpha", first_alpha if loss in ALPHA_LOSSES else None)
+    seed = given.get("seed", wanted.seeds[0])
+    if type(seed) is not int or seed < 0:
+        raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")
     changes = {key: given[key] for key in Training.model_fields if key in given}
     try:
         Loss(name=loss, alpha=[] if alpha is None else [alpha])  # type: ignore[arg-type]
@@ -186,19 +205,29 @@ def _upf_run(
         "settings": config.models[model],
         "loss": loss,
         "alpha": None if alpha is None else float(alpha),
-        "seed": int(given.get("seed", wanted.seeds[0])),
+        "seed": seed,
         "training": training,
-        "reference": (loss, alpha) == (first, first_alpha),
+        "reference": (loss, None if alpha is None else float(alpha)) == (first, first_alpha),
     }
 
 
 def _upf_label(wanted: Experiment, bundle: Bundle, given: dict[str, Any], where: str) -> str:
-    """The part of the split that a line asks for, by `drug`, `fold`, or the running number `index`."""
-    if "drug" in given and wanted.split.kind == "leave_one_drug_out":
-        return labels(wanted.split.model_copy(update={"drugs": [str(given["drug"])]}), bundle)[0]
-    parts = labels(wanted.split, bundle)
-    index = given.get("fold", given.get("index", 0))
-    if not isinstance(index, int) or not 0 <= index < len(parts):
+    """The part of the split that a line asks for, by `drug`, by `fold`, or by `index`, its place among the parts."""
+    kind, parts = wanted.split.kind, labels(wanted.split, bundle)
+    if "drug" in given:
+        if kind != "leave_one_drug_out":
+            raise HedflowError(f"{where}: 'drug' goes with a leave_one_drug_out split, and this one is {kind}.")
+        try:
+            return str(bundle.drugs["drug_id"].iloc[find_drugs(bundle.drugs, [str(given["drug"])])[0]])
+        except HedflowError as error:
+            raise HedflowError(f"{where}: {error}") from None
+    if "fold" in given:
+        label = f"f{given['fold']}"
+        if label not in parts:
+            raise HedflowError(f"{where}: the {kind} split has no fold {given['fold']!r}{nearest(label, parts)}")
+        return label
+    index = given.get("index", 0)
+    if type(index) is not int or not 0 <= index < len(parts):
         raise HedflowError(f"{where}: index {index!r}, expected a whole number from 0 to {len(parts) - 1}.")
     return parts[index]
 

@@ -21,8 +21,10 @@ F-beta where P = M = 0, Spearman where all y are alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,11 @@ from hedflow.intervals import check_level, percentile_interval, resample_weights
 
 METRICS = ("recall", "ndcg", "precision", "spearman", "fbeta")
 _KEYS = ["source", "cell", "drug"]
+
+_SUMMARY = ["source", "metric", "estimate", "low", "high", "random", "n_cells", "n_cells_excluded", "n_drugs"]
+_SUMMARY += ["method"]
+_DIFFERENCES = ["source", "metric", "a", "b", "difference", "low", "high", "n_cells", "n_cells_excluded"]
+_DIFFERENCES += ["n_drugs", "n_unpaired", "method"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -49,13 +56,19 @@ def ranking_table(
     then each of `METRICS` and its random expectation ``<metric>_random``. All 0..1 except Spearman, -1..1;
     higher is better. ValueError: columns missing, a (source, cell, drug) given twice, k above min_drugs.
     """
-    tables = [_score_source(panel, _Rule(k, low, beta)) for panel in _panels(frame, k, min_drugs)]
-    columns = ["source", "cell", "n", "n_unpredicted", "ranked", *_metric_columns()]
-    return pd.concat(tables, ignore_index=True)[columns]
+    rule, tables = _Rule(k, low, beta), []
+    names = [*METRICS, *(f"{metric}_random" for metric in METRICS)]
+    for panel in _panels([frame], k, min_drugs):
+        once = np.ones((len(panel.drugs), 1), dtype=np.int64)
+        values = np.concatenate([_scores(panel, once, rule)[0, :, :, 0], _random(panel, 0, rule)])
+        scores = pd.DataFrame(values.T, index=panel.cells, columns=names)
+        tables.append(panel.counts.join(scores).rename_axis("cell").reset_index().assign(source=panel.source))
+    return pd.concat(tables, ignore_index=True)[["source", "cell", "n", "n_unpredicted", "ranked", *names]]
 
 
-def ranking_summary(
-    frame: pd.DataFrame,
+def ranking_comparison(
+    frames: Mapping[str, pd.DataFrame],
+    reference: str,
     k: int = 10,
     n_boot: int = 200,
     seed: int = 0,
@@ -64,86 +77,77 @@ def ranking_summary(
     beta: float = 1.0,
     min_drugs: int = 20,
     level: float = 0.95,
-) -> pd.DataFrame:
-    """Mean over the ranked cells of each source, with a percentile bootstrap interval over its drugs.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(summary, differences) of the methods ``frames``, on the (source, cell, drug) that all of them predict.
 
-    Long table, one row a (source, metric): estimate, low, high, random (mean over the same cells), n_cells
-    (where the metric is defined), n_cells_excluded (fewer than ``min_drugs`` drugs), n_drugs. Drugs of the
-    source are drawn with replacement; one drawn twice is two items of each list; in a resample, cells left
-    with fewer than k items are left out. The interval speaks of other drugs with the same cells. Equal seeds
-    and drugs give equal resamples.
+    Summary: mean over the ranked cells of each source, with a percentile bootstrap interval over its drugs.
+    One row a (method, source, metric): estimate, low, high, random (mean over the same cells), n_cells (where
+    the metric is defined), n_cells_excluded (fewer than ``min_drugs`` drugs), n_drugs.
+
+    Differences: each other method - ``reference``, cell by cell; positive: the method ranks better. One row a
+    (method, source, metric): a, b (means of the method and the reference over the cells where both are
+    defined), difference, low, high, n_cells, n_cells_excluded, n_drugs, n_unpaired (rows of the source that
+    some of the methods predict, but not all).
+
+    Drugs of the source are drawn with replacement, the same for all methods; one drawn twice is two items of
+    each list; in a resample, cells left with fewer than k items are left out. The interval speaks of other
+    drugs with the same cells. Equal seeds and drugs give equal resamples. Memory: 8 bytes a (method, metric,
+    cell, resample) of one source. ValueError: different true AUCs for a row, or no row in common.
     """
     check_level(level)
-    rule, rows = _Rule(k, low, beta), []
-    for panel in _panels(frame, k, min_drugs):
-        table = _score_source(panel, rule)
-        scores = table[list(METRICS)].to_numpy(dtype=np.float64).T
-        draws = np.array([_over_cells(found[0]) for found in _resamples(panel, rule, n_boot, seed)])
-        for i, metric in enumerate(METRICS):
-            defined = np.isfinite(scores[i])
-            lower, upper = _bounds(draws, i, level, panel)
-            rows.append(
-                {
-                    "source": panel.source,
-                    "metric": metric,
-                    "estimate": _over_cells(scores)[i],
-                    "low": lower,
-                    "high": upper,
-                    "random": table.loc[defined, f"{metric}_random"].mean(),
-                    "n_cells": int(defined.sum()),
-                    "n_cells_excluded": int((~table["ranked"]).sum()),
-                    "n_drugs": len(panel.drugs),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def ranking_difference(
-    frame_a: pd.DataFrame,
-    frame_b: pd.DataFrame,
-    k: int = 10,
-    n_boot: int = 200,
-    seed: int = 0,
-    *,
-    low: float = LOW_AUC,
-    beta: float = 1.0,
-    min_drugs: int = 20,
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Paired difference a - b of two methods' ranking scores; positive: a ranks better.
-
-    Both are scored on the (source, cell, drug) that both predict, with the same resamples, and compared cell
-    by cell. Long table, one row a (source, metric): a, b (means over the cells where both are defined),
-    difference, low, high, n_cells, n_cells_excluded, n_drugs, n_unpaired (rows of the source that only one of
-    them predicts). A source that they do not share has no row. ValueError: different true AUCs for a row, or
-    no row in common.
-    """
-    check_level(level)
-    both, unpaired = _paired(frame_a, frame_b)
-    rule, rows = _Rule(k, low, beta), []
-    for panel in _panels(both, k, min_drugs, ("auc_pred_a", "auc_pred_b")):
-        once = np.ones(len(panel.drugs), dtype=np.int64)
-        a, b = (_scores(panel, i, once, rule) for i in (0, 1))
-        defined = np.isfinite(a) & np.isfinite(b)
-        draws = np.array([_over_cells(s[0] - s[1]) for s in _resamples(panel, rule, n_boot, seed)])
-        for i, metric in enumerate(METRICS):
-            lower, upper = _bounds(draws, i, level, panel)
-            rows.append(
-                {
-                    "source": panel.source,
-                    "metric": metric,
-                    "a": _over_cells(np.where(defined, a, np.nan))[i],
-                    "b": _over_cells(np.where(defined, b, np.nan))[i],
-                    "difference": _over_cells(a - b)[i],
-                    "low": lower,
-                    "high": upper,
-                    "n_cells": int(defined[i].sum()),
-                    "n_cells_excluded": len(panel.excluded),
-                    "n_drugs": len(panel.drugs),
-                    "n_unpaired": unpaired.get(panel.source, 0),
-                }
-            )
-    return pd.DataFrame(rows)
+    if reference not in frames:
+        raise ValueError(f"There is no method {reference} to compare with; there are {', '.join(frames)}.")
+    rule, names = _Rule(k, low, beta), list(frames)
+    against = names.index(reference)
+    summaries: dict[str, list[dict[str, object]]] = {name: [] for name in names}
+    differences: dict[str, list[dict[str, object]]] = {name: [] for name in names if name != reference}
+    for panel in _panels(list(frames.values()), k, min_drugs):
+        n_drugs = len(panel.drugs)
+        draws = resample_weights(max(n_drugs, 1), n_boot, seed)[:, :n_drugs]
+        # Column 0: the drugs as they are.
+        scores = _scores(panel, np.vstack([np.ones((1, n_drugs), dtype=np.int64), draws]).T, rule)
+        excluded = int((~panel.counts["ranked"]).sum())
+        for which, name in enumerate(names):
+            own, gap = scores[which], scores[which] - scores[against]
+            means, gaps, random = _over_cells(own), _over_cells(gap), _random(panel, which, rule)
+            defined, paired = np.isfinite(own[..., 0]), np.isfinite(gap[..., 0])
+            a, b = (_over_cells(np.where(paired, s[..., 0], np.nan)) for s in (own, scores[against]))
+            chance = _over_cells(np.where(defined, random, np.nan))
+            for i, metric in enumerate(METRICS):
+                row = {"source": panel.source, "metric": metric}
+                counts = {"n_cells_excluded": excluded, "n_drugs": n_drugs}
+                lower, upper = _bounds(means[i, 1:], level, n_drugs)
+                summaries[name].append(
+                    {
+                        **row,
+                        "estimate": means[i, 0],
+                        "low": lower,
+                        "high": upper,
+                        "random": chance[i],
+                        "n_cells": int(defined[i].sum()),
+                        **counts,
+                        "method": name,
+                    }
+                )
+                if which == against:
+                    continue
+                lower, upper = _bounds(gaps[i, 1:], level, n_drugs)
+                differences[name].append(
+                    {
+                        **row,
+                        "a": a[i],
+                        "b": b[i],
+                        "difference": gaps[i, 0],
+                        "low": lower,
+                        "high": upper,
+                        "n_cells": int(paired[i].sum()),
+                        **counts,
+                        "n_unpaired": panel.n_unpaired,
+                        "method": name,
+                    }
+                )
+    summary = pd.DataFrame([*chain.from_iterable(summaries.values())], columns=_SUMMARY)
+    return summary, pd.DataFrame([*chain.from_iterable(differences.values())], columns=_DIFFERENCES)
 
 
 @dataclass(frozen=True)
@@ -152,57 +156,11 @@ class _Rule:
     low: float
     beta: float
 
-    @property
+    @cached_property
     def discounts(self) -> Floats:
         """(k + 1,): sum of 1/log2(1 + place) over the first 0, 1, ..., k places."""
         gains = 1 / np.log2(np.arange(2, self.k + 2))
         return np.concatenate([np.zeros(1), np.cumsum(gains)])
-
-
-@dataclass(frozen=True)
-class _Order:
-    """The drugs of each cell from low to high value, with ties as groups; (cells, drugs), missing ones last.
-
-    ``order``: drug at each place. ``lower``, ``upper``: for each *drug*, where its tie group begins and ends,
-    as flat indices into (cells, drugs + 1) running totals. ``alone``: the drug ties with no other.
-    """
-
-    order: Ints
-    lower: Ints
-    upper: Ints
-    alone: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, values: Floats) -> _Order:
-        cells, drugs = values.shape
-        keys = np.where(np.isnan(values), np.inf, values)
-        order = np.argsort(keys, axis=1, kind="stable")
-        ordered = np.take_along_axis(keys, order, axis=1)
-        new = np.ones((cells, drugs + 1), dtype=bool)
-        new[:, 1:-1] = ordered[:, 1:] != ordered[:, :-1]
-        place = np.arange(drugs)
-        first = np.maximum.accumulate(np.where(new[:, :-1], place, 0), axis=1)
-        last = np.minimum.accumulate(np.where(new[:, 1:], place + 1, drugs)[:, ::-1], axis=1)[:, ::-1]
-        row = np.arange(cells)[:, None] * (drugs + 1)
-        lower, upper = np.empty_like(order), np.empty_like(order)
-        np.put_along_axis(lower, order, first + row, axis=1)
-        np.put_along_axis(upper, order, last + row, axis=1)
-        return cls(order, lower, upper, upper - lower == 1)
-
-    def places(self, weights: Ints, k: int, discounts: Floats) -> tuple[Floats, Floats, Ints]:
-        """For each (cell, drug), when drug j is ``weights[j]`` items: what one of its items may expect, ties
-        broken at random. Its chance to be among the first ``k``; its NDCG discount; twice its average place,
-        less 1.
-        """
-        cells, drugs = self.order.shape
-        totals = np.zeros((cells, drugs + 1), dtype=np.int64)
-        np.cumsum(weights.take(self.order), axis=1, out=totals[:, 1:])
-        begin, end = totals.ravel().take(self.lower), totals.ravel().take(self.upper)
-        # A group without items counts for nothing in any sum; its size of 1 only keeps the division quiet.
-        size = np.maximum(end - begin, 1)
-        chance: Floats = np.clip((k - begin) / size, 0, 1)
-        discount: Floats = (discounts.take(np.minimum(end, k)) - discounts.take(np.minimum(begin, k))) / size
-        return chance, discount, begin + end
 
 
 @dataclass(frozen=True)
@@ -213,94 +171,198 @@ class _Panel:
     cells: NDArray[np.generic]
     drugs: NDArray[np.generic]
     auc: Floats
-    preds: tuple[Floats, ...]
-    truth_order: _Order
-    pred_orders: tuple[_Order, ...]
+    preds: Floats  # (methods, cells, drugs)
     counts: pd.DataFrame  # every cell of the source: n, n_unpredicted, ranked
-    excluded: NDArray[np.generic]
+    n_unpaired: int
 
 
-def _panels(
-    frame: pd.DataFrame, k: int, min_drugs: int, predictions: tuple[str, ...] = ("auc_pred",)
-) -> Iterator[_Panel]:
-    """The sources of the frame, by name."""
-    check_frame(frame, (*_KEYS, "auc", *predictions))
-    if frame.empty:
-        raise ValueError("The prediction frame has no rows; there is nothing to rank.")
+def _panels(frames: Sequence[pd.DataFrame], k: int, min_drugs: int) -> Iterator[_Panel]:
+    """The sources of the methods' frames, by name."""
     if not 1 <= k <= min_drugs:
         raise ValueError(f"Ranking needs 1 <= k <= min_drugs, not k = {k} and min_drugs = {min_drugs}.")
-    rows = frame[[*_KEYS, "auc", *predictions]].assign(source=frame["source"].astype(str))
-    repeated = int(rows.duplicated(_KEYS).sum())
+    for frame in frames:
+        check_frame(frame, (*_KEYS, "auc", "auc_pred"))
+        if frame.empty:
+            raise ValueError("The prediction frame has no rows; there is nothing to rank.")
+    # Each distinct (source, cell, drug) of any frame becomes a row of (methods, rows) matrices.
+    columns = [pd.concat([frame[key] for frame in frames], ignore_index=True) for key in _KEYS]
+    columns[0] = columns[0].astype(str)
+    codes, labels = zip(*(pd.factorize(column, sort=True) for column in columns), strict=True)
+    sizes = [len(label) for label in labels]
+    flat, row = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
+    method = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
+    repeated = len(row) - np.count_nonzero(np.bincount(method * len(flat) + row))
     if repeated:
         raise ValueError(
-            f"{repeated} rows of the prediction frame repeat a (source, cell, drug); "
+            f"{repeated} rows of the prediction frames repeat a (source, cell, drug) of their method; "
             "average replicates before ranking."
         )
-    values = rows[list(predictions)].to_numpy(dtype=np.float64, na_value=np.nan)
-    rows["known"] = np.isfinite(values).all(axis=1)
-    for source, part in rows.groupby("source", sort=True):
-        yield _panel(str(source), part, min_drugs, predictions)
+    auc, pred = np.full((2, len(frames), len(flat)), np.nan)
+    for values, name in ((auc, "auc"), (pred, "auc_pred")):
+        values[method, row] = np.concatenate(
+            [frame[name].to_numpy(dtype=np.float64, na_value=np.nan) for frame in frames]
+        )
+    predicted = np.isfinite(pred)
+    known = predicted.all(axis=0)
+    if not known.any():
+        raise ValueError(
+            "No (source, cell, drug) in common is predicted by all methods; nothing can be ranked."
+        )
+    stale = int((np.ptp(auc[:, known], axis=0) > 1e-6).sum())
+    if stale:
+        raise ValueError(f"The methods give different true AUCs in {stale} rows; one of them is stale.")
+    unpaired = predicted.any(axis=0) & ~known
+    source, cell, drug = np.unravel_index(flat, sizes)
+    for i, name in enumerate(labels[0]):
+        own = source == i
+        rows = np.flatnonzero(own & known)
+        listed = np.flatnonzero(np.bincount(cell[own]))
+        counts = pd.DataFrame(
+            {"n": np.bincount(cell[rows], minlength=sizes[1])[listed]}, index=labels[1][listed]
+        )
+        counts["n_unpredicted"] = np.bincount(cell[own & ~known], minlength=sizes[1])[listed]
+        counts["ranked"] = counts["n"] >= min_drugs
+        ranked = listed[counts["ranked"].to_numpy()]
+        rows = rows[np.isin(cell[rows], ranked)]
+        drugs, column = np.unique(drug[rows], return_inverse=True)
+        place = np.searchsorted(ranked, cell[rows])
+        truth = np.full((len(ranked), len(drugs)), np.nan)
+        truth[place, column] = auc[0, rows]
+        preds = np.full((len(frames), *truth.shape), np.nan)
+        preds[:, place, column] = pred[:, rows]
+        yield _Panel(
+            str(name),
+            counts.index[counts["ranked"]].to_numpy(),
+            np.asarray(labels[2][drugs]),
+            truth,
+            preds,
+            counts,
+            int((own & unpaired).sum()),
+        )
 
 
-def _panel(source: str, rows: pd.DataFrame, min_drugs: int, predictions: tuple[str, ...]) -> _Panel:
-    by_cell = rows.groupby("cell", sort=True)["known"]
-    counts = pd.DataFrame({"n": by_cell.sum(), "n_unpredicted": by_cell.size() - by_cell.sum()})
-    counts["ranked"] = counts["n"] >= min_drugs
-    cells = counts.index[counts["ranked"]].to_numpy()
-    kept = rows[rows["known"] & rows["cell"].isin(cells)]
-    drugs, column = np.unique(kept["drug"].to_numpy(), return_inverse=True)
-    row = np.searchsorted(cells, kept["cell"].to_numpy())
+@dataclass(frozen=True)
+class _Places:
+    """Where the items of a list stand in each resample. Its drugs are in rising order; ties form groups.
 
-    def matrix(name: str) -> Floats:
-        values = np.full((len(cells), len(drugs)), np.nan)
-        values[row, column] = kept[name].to_numpy(dtype=np.float64)
-        return values
+    ``group`` (drugs,): the tie group of each drug, and ``alone`` whether it has no other. ``starts``
+    (groups,): the first drug of each. ``begin``, ``end`` (groups, resamples): number of items before the
+    group, and up to its end. Of the first ``top`` drugs, and (top, resamples), what one item may expect, ties
+    broken at random: its ``chance`` to be among the first k, and its NDCG ``discount``. No other drug comes
+    among the first k in any resample.
+    """
 
-    auc, preds = matrix("auc"), tuple(matrix(name) for name in predictions)
-    excluded = counts.index[~counts["ranked"]].to_numpy()
-    orders = tuple(_Order.of(pred) for pred in preds)
-    return _Panel(source, cells, drugs, auc, preds, _Order.of(auc), orders, counts, excluded)
+    group: Ints
+    alone: NDArray[np.bool_]
+    starts: Ints
+    begin: Ints
+    end: Ints
+    top: int
+    chance: Floats
+    discount: Floats
+
+    @classmethod
+    def of(cls, ordered: Floats, weights: Ints, rule: _Rule) -> _Places:
+        """``ordered`` (drugs,): rising values; ``weights`` (drugs, resamples): items of each drug."""
+        k, (drugs, resamples) = rule.k, weights.shape
+        totals = np.zeros((drugs + 1, resamples), dtype=np.int64)
+        np.cumsum(weights, axis=0, out=totals[1:])
+        edge = np.ones(drugs + 1, dtype=bool)
+        edge[1:-1] = ordered[1:] != ordered[:-1]
+        if not edge.all():
+            totals = totals[edge]
+        begin, end = totals[:-1], totals[1:]
+        group = np.cumsum(edge[:-1]) - 1
+        # Totals rise: the groups that begin before k items in some resample are the first ones.
+        groups = int(np.count_nonzero(begin.min(axis=1) < k))
+        top = int(np.searchsorted(group, groups))
+        first, last = np.minimum(begin[:groups], k), np.minimum(end[:groups], k)
+        # A group without items counts for nothing in any sum; its size of 1 only keeps the division quiet.
+        size = np.maximum(end[:groups] - begin[:groups], 1)
+        chance = (last - first) / size
+        discount = (rule.discounts.take(last) - rule.discounts.take(first)) / size
+        return cls(
+            group,
+            edge[:-1] & edge[1:],
+            np.flatnonzero(edge[:-1]),
+            begin,
+            end,
+            top,
+            chance[group[:top]],
+            discount[group[:top]],
+        )
+
+    def spread(self, n: Floats, cubes: Floats) -> Floats:
+        """(resamples,): sum over the items of (begin + end - n)^2, exactly. ``cubes``: see `_cell_scores`."""
+        if len(self.starts) < len(self.group):
+            size = (self.end - self.begin).astype(np.float64)
+            cubes = (size * size * size).sum(axis=0)
+        return np.asarray((n**3 - cubes) / 3, dtype=np.float64)
 
 
-def _scores(panel: _Panel, which: int, weights: Ints, rule: _Rule) -> Floats:
-    """(metrics, cells): `METRICS` of prediction ``which`` when drug j is ``weights[j]`` items of a list."""
-    k, b2 = rule.k, rule.beta**2
-    present = ~np.isnan(panel.auc)
-    w = np.where(present, weights, 0)
-    n = w.sum(axis=1)
-    truth, guess = panel.truth_order, panel.pred_orders[which]
-    in_truth, discount_truth, rank_truth = truth.places(weights, k, rule.discounts)
-    in_guess, discount_guess, rank_guess = guess.places(weights, k, rule.discounts)
-    # Items of one drawn-twice drug are told apart alike in both lists; ties of different drugs independently.
-    hit = np.where(truth.alone & guess.alone, np.minimum(in_truth, in_guess), in_truth * in_guess)
-    gain = w * np.where(present, 1 - panel.auc, 0)
-    # Twice the centred ranks: integers, so that the spread of a constant is exactly 0.
-    x, y = rank_truth - n[:, None], rank_guess - n[:, None]
-    spread_x, spread_y = _dot(w * x, x), _dot(w * y, y)
-    low, marked = w * (panel.auc < rule.low), panel.preds[which] < rule.low
-    scores = np.stack(
-        [
-            _dot(w, hit) / k,
-            _over(_dot(gain, discount_guess), _dot(gain, discount_truth)),
-            _dot(low, in_guess) / k,
-            # A constant prediction ranks nothing: 0, its expectation; the 1 only keeps the division quiet.
-            _over(_dot(w * x, y), np.sqrt(spread_x) * np.sqrt(np.where(spread_y > 0, spread_y, 1.0))),
-            _over((1 + b2) * _dot(low, marked), b2 * low.sum(axis=1) + _dot(w, marked)),
-        ]
-    )
-    scores[:, n < k] = np.nan
+def _scores(panel: _Panel, weights: Ints, rule: _Rule) -> Floats:
+    """(methods, metrics, cells, resamples): `METRICS` when drug j is ``weights[j]`` items of every list."""
+    present, low, marked = ~np.isnan(panel.auc), panel.auc < rule.low, panel.preds < rule.low
+    items, b2 = weights.astype(np.float64), rule.beta**2
+    n, cubes, positives = present @ items, present @ items**3, low @ items
+    scores = np.empty((len(panel.preds), len(METRICS), *n.shape))
+
+    for cell, measured in enumerate(present):
+        here = np.flatnonzero(measured)
+        here = here[np.argsort(panel.auc[cell, here])]
+        auc, preds = panel.auc[cell, here], panel.preds[:, cell, here]
+        scores[:, :-1, cell] = _cell_scores(auc, preds, weights[here], n[cell], cubes[cell], rule)
+    for own, called in zip(scores, marked, strict=True):
+        own[-1] = _over((1 + b2) * ((low & called) @ items), b2 * positives + called @ items)
+    scores[:, :, n < rule.k] = np.nan
     return scores
 
 
-def _random(panel: _Panel, rule: _Rule) -> Floats:
-    """(metrics, cells): exact expectation of each of `METRICS` when the cell's predictions are shuffled."""
+def _cell_scores(auc: Floats, preds: Floats, weights: Ints, n: Floats, cubes: Floats, rule: _Rule) -> Floats:
+    """(methods, metrics but F-beta, resamples) of one cell, its drugs in rising order of ``auc`` (drugs,).
+
+    ``preds`` (methods, drugs), ``weights`` (drugs, resamples); ``n`` and ``cubes`` (resamples,): sums over
+    the drugs of the weights and of their cubes.
+    """
+    truth = _Places.of(auc, weights, rule)
+    ideal = (1 - auc[: truth.top]) @ (weights[: truth.top] * truth.discount)
+    # Twice the centred ranks: integers, so that the spread of a constant is exactly 0.
+    centred = weights * ((truth.begin + truth.end)[truth.group] - n.astype(np.int64))
+    spread = truth.spread(n, cubes)
+    scores = np.empty((len(preds), len(METRICS) - 1, len(n)))
+    for pred, own in zip(preds, scores, strict=True):
+        order = np.argsort(pred)
+        items = weights.take(order, axis=0)
+        guess = _Places.of(pred[order], items, rule)
+        first, items = order[: guess.top], items[: guess.top]
+        both = np.flatnonzero(first < truth.top)
+        x, y = truth.chance[first[both]], guess.chance[both]
+        # Items of one drawn-twice drug are told apart alike in both lists; ties of different drugs
+        # independently.
+        alone = truth.alone[first[both]] & guess.alone[both]
+        hit = np.where(alone[:, None], np.minimum(x, y), x * y)
+        ranks = centred.take(order, axis=0)
+        if len(guess.starts) < len(order):
+            ranks = np.add.reduceat(ranks, guess.starts, axis=0)
+        cross = _dot(ranks, guess.begin + guess.end)
+        other = guess.spread(n, cubes)
+        own[0] = _dot(items[both], hit) / rule.k
+        own[1] = _over((1 - auc[first]) @ (items * guess.discount), ideal)
+        own[2] = (auc[first] < rule.low).astype(np.float64) @ (items * guess.chance) / rule.k
+        # A constant prediction ranks nothing: 0, its expectation; the 1 only keeps the division quiet.
+        own[3] = _over(cross, np.sqrt(spread) * np.sqrt(np.where(other > 0, other, 1.0)))
+    return scores
+
+
+def _random(panel: _Panel, which: int, rule: _Rule) -> Floats:
+    """(metrics, cells): exact expectation of each of `METRICS` when the method's predictions are shuffled."""
     present = ~np.isnan(panel.auc)
     n = present.sum(axis=1)
     gain = np.where(present, 1 - panel.auc, 0)
     best = -np.sort(-gain, axis=1)[:, : rule.k]
     table, b2 = rule.discounts, rule.beta**2
     ideal = best @ np.diff(table)[: best.shape[1]]
-    positives, marked = (panel.auc < rule.low).sum(axis=1), (panel.preds[0] < rule.low).sum(axis=1)
+    positives, marked = (panel.auc < rule.low).sum(axis=1), (panel.preds[which] < rule.low).sum(axis=1)
     return np.stack(
         [
             rule.k / n,
@@ -312,34 +374,14 @@ def _random(panel: _Panel, rule: _Rule) -> Floats:
     )
 
 
-def _score_source(panel: _Panel, rule: _Rule) -> pd.DataFrame:
-    once = np.ones(len(panel.drugs), dtype=np.int64)
-    values = np.concatenate([_scores(panel, 0, once, rule), _random(panel, rule)])
-    names = [*METRICS, *(f"{metric}_random" for metric in METRICS)]
-    scores = pd.DataFrame(values.T, index=panel.cells, columns=names)
-    return panel.counts.join(scores).rename_axis("cell").reset_index().assign(source=panel.source)
-
-
-def _metric_columns() -> list[str]:
-    return [name for metric in METRICS for name in (metric, f"{metric}_random")]
-
-
-def _resamples(panel: _Panel, rule: _Rule, n_boot: int, seed: int) -> Iterator[Floats]:
-    """For each resample of the drugs: (predictions, metrics, cells)."""
-    for weights in resample_weights(max(len(panel.drugs), 1), n_boot, seed)[:, : len(panel.drugs)]:
-        yield np.stack([_scores(panel, i, weights, rule) for i in range(len(panel.preds))])
-
-
-def _bounds(draws: Floats, metric: int, level: float, panel: _Panel) -> tuple[float, float]:
+def _bounds(draws: Floats, level: float, n_drugs: int) -> tuple[float, float]:
     """Percentile interval of one metric; none from a single drug, or from no cell."""
-    if len(panel.drugs) < 2:
-        return float("nan"), float("nan")
-    return percentile_interval(draws[:, metric], level)
+    return percentile_interval(draws, level) if n_drugs > 1 else (float("nan"), float("nan"))
 
 
 def _dot(x: NDArray[Any], y: NDArray[Any]) -> Floats:
-    """(cells, drugs) twice -> (cells,): sum of products over the drugs."""
-    return np.asarray(np.einsum("ij,ij->i", x, y), dtype=np.float64)
+    """(drugs, resamples) twice -> (resamples,): sum of products over the drugs."""
+    return np.asarray(np.einsum("ij,ij->j", x, y), dtype=np.float64)
 
 
 def _over(above: Floats, below: Floats) -> Floats:
@@ -348,35 +390,6 @@ def _over(above: Floats, below: Floats) -> Floats:
 
 
 def _over_cells(scores: Floats) -> Floats:
-    """(metrics, cells) -> (metrics,): mean over the cells in which the metric is defined; NaN if none."""
+    """(metrics, cells, ...) -> (metrics, ...): mean over the cells that define the metric; NaN if none."""
     defined = np.isfinite(scores)
     return _over(np.where(defined, scores, 0.0).sum(axis=1), defined.sum(axis=1).astype(np.float64))
-
-
-def _paired(frame_a: pd.DataFrame, frame_b: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The rows that both methods predict; and by source, the number of rows that only one predicts."""
-    parts = []
-    for frame in (frame_a, frame_b):
-        check_frame(frame, (*_KEYS, "auc", "auc_pred"))
-        known = np.isfinite(frame["auc_pred"].to_numpy(dtype=np.float64, na_value=np.nan))
-        rows = frame.loc[known, [*_KEYS, "auc", "auc_pred"]]
-        parts.append(rows.assign(source=rows["source"].astype(str)))
-    for part in parts:
-        if bool(part.duplicated(_KEYS).any()):
-            raise ValueError(
-                "A prediction frame repeats a (source, cell, drug); average replicates before ranking."
-            )
-    merged = parts[0].merge(parts[1], on=_KEYS, how="outer", suffixes=("_a", "_b"), indicator=True)
-    paired = merged["_merge"] == "both"
-    both = merged[paired]
-    if both.empty:
-        raise ValueError(
-            "The two methods predict no (source, cell, drug) in common; nothing can be compared."
-        )
-    apart = (both["auc_a"] - both["auc_b"]).abs() > 1e-6
-    if bool(apart.any()):
-        raise ValueError(
-            f"The two methods give different true AUCs in {int(apart.sum())} rows; one of them is stale."
-        )
-    unpaired = merged.loc[~paired, "source"].value_counts()
-    return both.rename(columns={"auc_a": "auc"}), {str(name): int(count) for name, count in unpaired.items()}

@@ -47,11 +47,23 @@ def read_registry(path: str | Path) -> dict[str, Entry]:
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
         if missing:
             raise HedflowError(f"{path}: expected the columns {', '.join(COLUMNS)}; {', '.join(missing)} missing.")
-        entries = [Entry(**{**{c: row[c] for c in COLUMNS}, "size": int(row["size"])}) for row in reader]
+        entries = [_entry(path, reader.line_num, row) for row in reader]
+    registry: dict[str, Entry] = {}
     for entry in entries:
         if entry.kind not in KINDS:
             raise HedflowError(f"{path}: {entry.key} has the kind '{entry.kind}'{nearest(entry.kind, KINDS)}")
-    return {entry.key: entry for entry in entries}
+        if entry.key in registry:
+            raise HedflowError(f"{path}: {entry.key} is there twice; expected one row a file.")
+        registry[entry.key] = entry
+    return registry
+
+
+def _entry(path: Path, line: int, row: dict[str, str | None]) -> Entry:
+    values = {column: row[column] or "" for column in COLUMNS}
+    size = values.pop("size")
+    if not size.isdecimal():
+        raise HedflowError(f"{path}: line {line} has the size '{size}', expected a number of bytes.")
+    return Entry(**values, size=int(size))
 
 
 def wheel_entry(registry: dict[str, Entry], entry: Entry) -> Entry | None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -206,8 +207,10 @@ def _escaped(text: str) -> str:
 
 
 def _image(path: Path) -> list[str]:
-    encoded = base64.b64encode(path.read_bytes()).decode()
-    return [".. raw:: html", "", f'   <img alt="{path.stem}" style="max-width:46rem" src="data:image/png;base64,{encoded}">', ""]
+    # docutils refuses lines over 10,000 characters; browsers pass over line ends in an address.
+    encoded = textwrap.wrap(base64.b64encode(path.read_bytes()).decode(), 5_000)
+    opening = f'<img alt="{path.stem}" style="max-width:46rem" src="data:image/png;base64,'
+    return [".. raw:: html", "", *(f"   {line}" for line in (opening, *encoded, '">')), ""]
 
 
 def _data(results: Path) -> list[str]:
@@ -237,7 +240,7 @@ def _data(results: Path) -> list[str]:
     ]
 
 
-def pack_report(config: dict[str, Any], out: str | Path, target: str) -> None:
+def pack_report(config: dict[str, Any], out: str | Path, target: str, stylesheet: str | Path) -> None:
     """Have Snakemake pack the results that `target` asks for into one self-contained page.
 
     It is a run of Snakemake inside a run: it reads metadata and writes the page, so it needs no lock. It gets
@@ -248,6 +251,7 @@ def pack_report(config: dict[str, Any], out: str | Path, target: str) -> None:
         configuration.write_text(json.dumps(config))
         command = [sys.executable, "-m", "snakemake", target, "--nolock", "--cores", "1"]
         command += ["--configfile", str(configuration), "--report", str(page)]
+        command += ["--report-stylesheet", str(stylesheet)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         print(done.stdout)
         if done.returncode != 0:

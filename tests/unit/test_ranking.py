@@ -1,6 +1,6 @@
 """Laws of the ranking scores: brute force over all ways to break ties, chance, paired resamples."""
 
-from itertools import pairwise, permutations
+from itertools import pairwise, permutations, product
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,14 @@ def one_cell(auc, pred, source="CCLE", cell=0):
 
 def score(frame, k, **settings):
     return ranking.ranking_table(frame, k=k, min_drugs=k, **settings).iloc[0]
+
+
+def summarise(frame, **settings):
+    return ranking.ranking_comparison({"own": frame}, "own", **settings)[0]
+
+
+def compare(a, b, **settings):
+    return ranking.ranking_comparison({"a": a, "b": b}, "b", **settings)[1]
 
 
 def many(seed=0, cells=6, drugs=30, noise=0.1, steps=1000, source="CCLE"):
@@ -161,13 +169,13 @@ def test_short_lists_and_missing_predictions_are_counted():
     assert list(table["ranked"]) == [False, True, True]
     assert table.loc[0, SCORES + RANDOM].isna().all()
     assert table.loc[1:, "recall"].eq(1).all()
-    summary = ranking.ranking_summary(frame, n_boot=5)
+    summary = summarise(frame, n_boot=5)
     assert set(summary["n_cells_excluded"]) == {1}
     assert set(summary["n_drugs"]) == {25 - 3 + 3}
 
 
 def test_a_source_without_any_ranked_cell_still_has_its_rows():
-    summary = ranking.ranking_summary(one_cell([0.1, 0.5], [0.1, 0.5]), n_boot=5)
+    summary = summarise(one_cell([0.1, 0.5], [0.1, 0.5]), n_boot=5)
     assert list(summary["metric"]) == SCORES
     assert summary["estimate"].isna().all()
     assert set(summary["n_cells"]) == {0}
@@ -189,7 +197,7 @@ def test_summary_is_the_mean_over_cells_and_its_interval_a_bootstrap_of_drugs():
     # One cell of few drugs, so that some resamples leave it too few for a list of five.
     frame = frame[(frame["cell"] > 0) | (frame["drug"] % 4 == 0)]
     assert (frame["cell"] == 0).sum() >= 5
-    summary = ranking.ranking_summary(frame, k=5, n_boot=12, seed=9, min_drugs=5).set_index("metric")
+    summary = summarise(frame, k=5, n_boot=12, seed=9, min_drugs=5).set_index("metric")
     table = ranking.ranking_table(frame, k=5, min_drugs=5)
     np.testing.assert_allclose(summary["estimate"], table[SCORES].mean())
     np.testing.assert_allclose(summary["random"], table[RANDOM].mean())
@@ -220,7 +228,7 @@ def test_summary_is_the_mean_over_cells_and_its_interval_a_bootstrap_of_drugs():
 
 def test_spearman_of_resamples_equals_scipy_on_literal_copies():
     frame = many(5, cells=1, drugs=30, steps=20)
-    found = ranking.ranking_summary(frame, n_boot=1, seed=2).set_index("metric").loc["spearman"]
+    found = summarise(frame, n_boot=1, seed=2).set_index("metric").loc["spearman"]
     drugs = np.unique(frame["drug"])
     weights = pd.Series(resample_weights(len(drugs), 1, seed=2)[0], index=drugs)
     literal = frame.loc[frame.index.repeat(weights[frame["drug"]])]
@@ -233,39 +241,37 @@ def test_spearman_of_resamples_equals_scipy_on_literal_copies():
 
 def test_perfect_predictions_are_perfect_in_every_resample_and_constant_ones_random():
     frame = many(4, steps=10**9)
-    perfect = ranking.ranking_summary(frame.assign(auc_pred=frame["auc"]), n_boot=30).set_index("metric")
+    perfect = summarise(frame.assign(auc_pred=frame["auc"]), n_boot=30).set_index("metric")
     np.testing.assert_allclose(
         perfect.loc[["recall", "ndcg", "spearman"], ["low", "high"]].astype(float), 1, rtol=1e-12
     )
-    constant = ranking.ranking_summary(frame.assign(auc_pred=0.7), n_boot=30).set_index("metric")
+    constant = summarise(frame.assign(auc_pred=0.7), n_boot=30).set_index("metric")
     np.testing.assert_allclose(constant["estimate"], constant["random"], rtol=1e-12)
     assert constant.loc["recall", "low"] <= constant.loc["recall", "random"] <= constant.loc["recall", "high"]
 
 
 def test_summary_is_repeatable_by_seed():
     frame = many(6)
-    first = ranking.ranking_summary(frame, n_boot=20, seed=1)
-    pd.testing.assert_frame_equal(
-        first, ranking.ranking_summary(frame.iloc[::-1], n_boot=20, seed=1), rtol=1e-12
-    )
-    assert (first["low"] != ranking.ranking_summary(frame, n_boot=20, seed=2)["low"]).any()
+    first = summarise(frame, n_boot=20, seed=1)
+    pd.testing.assert_frame_equal(first, summarise(frame.iloc[::-1], n_boot=20, seed=1), rtol=1e-12)
+    assert (first["low"] != summarise(frame, n_boot=20, seed=2)["low"]).any()
 
 
 def test_identical_methods_differ_by_exactly_nothing():
     frame = many(7, steps=20)
-    found = ranking.ranking_difference(frame, frame.iloc[::-1], n_boot=20)
+    found = compare(frame, frame.iloc[::-1], n_boot=20)
     assert (found[["difference", "low", "high"]].to_numpy() == 0).all()
     assert set(found["n_unpaired"]) == {0}
 
 
 def test_a_better_method_is_found_better_and_the_difference_turns_its_sign():
     good, bad = many(8, noise=0.02), many(8, noise=0.5)
-    there = ranking.ranking_difference(good, bad, n_boot=60).set_index("metric")
-    back = ranking.ranking_difference(bad, good, n_boot=60).set_index("metric")
+    there = compare(good, bad, n_boot=60).set_index("metric")
+    back = compare(bad, good, n_boot=60).set_index("metric")
     assert (there.loc[["recall", "ndcg", "spearman"], "low"] > 0).all()
     np.testing.assert_allclose(there["low"], -back["high"])
     np.testing.assert_allclose(there["difference"], there["a"] - there["b"])
-    summary = ranking.ranking_summary(good, n_boot=5).set_index("metric")
+    summary = summarise(good, n_boot=5).set_index("metric")
     np.testing.assert_allclose(there.loc["recall", "a"], summary.loc["recall", "estimate"])
 
 
@@ -273,11 +279,96 @@ def test_difference_is_taken_on_the_rows_that_both_predict():
     a, b = many(9), many(9, noise=0.3)
     b.loc[b.index[:7], "auc_pred"] = np.nan
     b = b.iloc[:-2]
-    found = ranking.ranking_difference(a, b, n_boot=5, min_drugs=10).set_index("metric")
+    found = compare(a, b, n_boot=5, min_drugs=10).set_index("metric")
     assert set(found["n_unpaired"]) == {9}
     kept = b.dropna().merge(a.drop(columns="auc_pred"), on=["source", "cell", "drug", "auc"])
     expected = ranking.ranking_table(kept, min_drugs=10)["recall"].mean()
     assert found.loc["recall", "b"] == pytest.approx(expected)
+
+
+def slow_scores(auc, pred, alone, k, low=0.5):
+    """`SCORES` of literal items, one by one: truth, prediction, whether the drug ties with no other."""
+    n = len(auc)
+    if n < k:
+        return [np.nan] * len(SCORES)
+
+    def expected(values):
+        """Chance to be among the first k, NDCG discount."""
+        begin, size = (values < values[:, None]).sum(1), (values == values[:, None]).sum(1)
+        steps = np.where(np.arange(n) < k, 1 / np.log2(np.arange(n) + 2), 0)
+        discount = np.array([steps[b : b + s].mean() for b, s in zip(begin, size, strict=True)])
+        return np.clip((k - begin) / size, 0, 1), discount
+
+    (x, ideal), (y, discount) = expected(auc), expected(pred)
+    hit = np.where(alone, np.minimum(x, y), x * y)
+    gain, is_low, called = 1 - auc, auc < low, pred < low
+    spearman = 0 if np.ptp(pred) == 0 else np.nan
+    if np.ptp(auc) == 0:
+        spearman = np.nan
+    elif np.ptp(pred) > 0:
+        spearman = stats.spearmanr(auc, pred)[0]
+    found = is_low.sum() + called.sum()
+    return [
+        hit.sum() / k,
+        gain @ discount / (gain @ ideal) if gain @ ideal > 0 else np.nan,
+        is_low @ y / k,
+        spearman,
+        2 * (is_low & called).sum() / found if found else np.nan,
+    ]
+
+
+@given(st.integers(0, 10_000), st.sampled_from([3, 10, 1000]), st.sampled_from([1, 4]))
+@settings(max_examples=12, deadline=None)
+def test_comparison_equals_the_slow_way_over_literal_copies(seed, steps, k):
+    """Each resample scored item by item, method by method, cell by cell."""
+    truth = many(seed, cells=4, drugs=12, steps=steps)
+    noisy = many(seed, cells=4, drugs=12, steps=steps, noise=0.5)
+    rough = truth.assign(auc_pred=truth["auc_pred"].round(1))
+    frames = {"good": truth, "noisy": noisy, "rough": rough, "constant": truth.assign(auc_pred=0.4)}
+    options = {"k": k, "n_boot": 8, "seed": seed, "min_drugs": 6}
+    summary, differences = ranking.ranking_comparison(frames, "noisy", **options)
+    drugs = np.unique(truth["drug"])
+    weights = np.vstack([np.ones((1, len(drugs)), int), resample_weights(len(drugs), 8, seed)])
+    scores = np.full((len(frames), len(weights), 4, len(SCORES)), np.nan)
+    for m, frame in enumerate(frames.values()):
+        for (r, items), (c, cell) in product(enumerate(weights), frame.groupby("cell")):
+            tied = cell["auc"].duplicated(keep=False) | cell["auc_pred"].duplicated(keep=False)
+            cell = cell.assign(alone=~tied)
+            literal = cell.loc[cell.index.repeat(items[np.searchsorted(drugs, cell["drug"])])]
+            auc, pred, alone = (literal[name].to_numpy() for name in ("auc", "auc_pred", "alone"))
+            scores[m, r, c] = slow_scores(auc, pred, alone, k)
+    for values, table, names in (
+        (scores, summary, list(frames)),
+        (scores[[0, 2, 3]] - scores[1], differences, ["good", "rough", "constant"]),
+    ):
+        assert list(table["method"]) == list(np.repeat(names, len(SCORES)))
+        means = pd.DataFrame(np.moveaxis(values, 2, 0).reshape(4, -1)).mean().to_numpy()
+        means = means.reshape(len(names), len(weights), len(SCORES))
+        estimate = table["estimate" if "estimate" in table else "difference"]
+        np.testing.assert_allclose(estimate, means[:, 0].ravel(), atol=1e-12)
+        bounds = pd.DataFrame(means[:, 1:].swapaxes(0, 1).reshape(8, -1)).quantile([0.025, 0.975])
+        np.testing.assert_allclose(table[["low", "high"]].to_numpy().T, bounds, atol=1e-12)
+        np.testing.assert_array_equal(table["n_cells"], np.isfinite(values[:, 0]).sum(axis=1).ravel())
+
+
+def test_all_methods_are_compared_on_the_rows_that_all_predict():
+    a, b, c = many(9), many(9, noise=0.3), many(9, noise=0.6)
+    b = b.iloc[:-2]
+    c.loc[c.index[:7], "auc_pred"] = np.nan
+    other = many(10, source="gCSI")
+    summary, differences = ranking.ranking_comparison(
+        {"a": pd.concat([a, other]), "b": b, "c": c}, "a", n_boot=5, min_drugs=10
+    )
+    kept = a.iloc[7:-2]
+    expected = ranking.ranking_table(kept, min_drugs=10)[SCORES].mean()
+    ccle = summary[summary["source"] == "CCLE"]
+    np.testing.assert_allclose(ccle.loc[ccle["method"] == "a", "estimate"], expected)
+    assert list(dict.fromkeys(differences["method"])) == ["b", "c"]
+    unpaired = differences.groupby("source")["n_unpaired"].unique().explode()
+    assert dict(unpaired) == {"CCLE": 9, "gCSI": len(other)}
+    # A source that they do not share is there, without a cell to compare.
+    assert set(differences.loc[differences["source"] == "gCSI", "n_cells"]) == {0}
+    assert set(differences.loc[differences["source"] == "CCLE", "n_cells"]) == {6}
 
 
 @pytest.mark.parametrize(
@@ -289,10 +380,13 @@ def test_difference_is_taken_on_the_rows_that_both_predict():
         (lambda f: ranking.ranking_table(f, k=30), "k <= min_drugs"),
         (lambda f: ranking.ranking_table(f, k=0), "1 <= k"),
         (lambda f: ranking.ranking_table(f.assign(auc=np.nan)), "no finite true auc"),
-        (lambda f: ranking.ranking_summary(f, level=95), "between 0 and 1"),
-        (lambda f: ranking.ranking_difference(f, f.assign(auc=f["auc"] / 2)), "different true AUCs"),
-        (lambda f: ranking.ranking_difference(f, f.assign(cell=f["cell"] + 100)), "in common"),
-        (lambda f: ranking.ranking_difference(f, pd.concat([f, f])), "repeats"),
+        (lambda f: summarise(f, level=95), "between 0 and 1"),
+        (lambda f: compare(f.assign(auc_pred=np.nan), f), "in common"),
+        (lambda f: compare(f, f.iloc[:0]), "no rows"),
+        (lambda f: ranking.ranking_comparison({"a": f}, "b"), "no method b"),
+        (lambda f: compare(f, f.assign(auc=f["auc"] / 2)), "different true AUCs"),
+        (lambda f: compare(f, f.assign(cell=f["cell"] + 100)), "in common"),
+        (lambda f: compare(f, pd.concat([f, f])), "repeat"),
     ],
 )
 def test_bad_input_gets_one_sentence(call, message):

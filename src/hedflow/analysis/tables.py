@@ -24,7 +24,7 @@ from hedflow.errors import (
 )
 from hedflow.identity.cells import UNKNOWN
 from hedflow.intervals import DrugBootstrap, Interval
-from hedflow.ranking import ranking_difference, ranking_summary
+from hedflow.ranking import ranking_comparison
 
 ALL = "all"
 # Resamples of a ranking reorder every list: fewer of them than of a mean.
@@ -196,14 +196,15 @@ def ranking_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     n_cells_excluded).
     """
     settings = experiment.settings
-    options = {"k": settings.top_k, "n_boot": min(RANKING_BOOTSTRAP, settings.bootstrap), "seed": settings.seed}
-    options["min_drugs"] = 2 * settings.top_k
-    summaries = [ranking_summary(frame, **options).assign(method=n) for n, frame in experiment.frames.items()]
-    reference = experiment.methods[experiment.reference]
-    others = {n: frame for n, frame in experiment.frames.items() if n != experiment.reference}
-    differences = [ranking_difference(f, reference, **options).assign(method=n) for n, f in others.items()]
-    summary = pd.concat(summaries, ignore_index=True)
-    return summary[summary["n_cells"] > 0], pd.concat(differences, ignore_index=True).query("n_cells > 0")
+    summary, differences = ranking_comparison(
+        experiment.frames,
+        experiment.reference,
+        k=settings.top_k,
+        n_boot=min(RANKING_BOOTSTRAP, settings.bootstrap),
+        seed=settings.seed,
+        min_drugs=2 * settings.top_k,
+    )
+    return summary[summary["n_cells"] > 0], differences[differences["n_cells"] > 0]
 
 
 def scores_table(experiment: Experiment) -> pd.DataFrame:

@@ -32,7 +32,7 @@ def build_bundle(
         rows = response[response["source"] == source]
         has = rows["cell_id"].isin(expression.index)
         parts.append(tally.keep(rows, source, "bundle", "no expression for the cell line", has))
-    kept = pd.concat(parts)
+    kept = pd.concat(parts) if parts else response
     if kept.empty:
         raise HedflowError("bundle: no measured cell line has expression; the two tables' cell ids do not meet.")
     cells = cells[cells["cell_id"].isin(kept["cell_id"])].sort_values("cell_id", ignore_index=True)
@@ -44,7 +44,10 @@ def build_bundle(
     kinds = usable_columns(described, features.max_missing)
     prints = fingerprints(drugs["smiles"], features.fingerprint_radius, features.fingerprint_bits)
 
-    write_parquet(out / "response.parquet", _indexed(kept, cells, drugs))
+    table = _indexed(kept, cells, drugs)
+    # Until every file is new there is no manifest: a bundle half overwritten is no bundle.
+    (out / "manifest.json").unlink(missing_ok=True)
+    write_parquet(out / "response.parquet", table)
     write_npy(out / "cells.npy", expression[genes].to_numpy())
     write_npy(out / "drugs.npy", described[kinds].to_numpy())
     write_npy(out / "fingerprints.npy", prints)
@@ -74,6 +77,10 @@ def build_bundle(
 
 def _indexed(rows: pd.DataFrame, cells: pd.DataFrame, drugs: pd.DataFrame) -> pd.DataFrame:
     """Ids -> positions; rows in the order source, drug, cell, whatever order they came in."""
+    for name, known in (("cell_id", cells), ("drug_id", drugs)):
+        unknown = rows[name][~rows[name].isin(known[name])]
+        if len(unknown):
+            raise HedflowError(f"bundle: {name} {unknown.iloc[0]} has responses, but no row in the {name[:4]}s' table.")
     table = pd.DataFrame(
         {
             "cell": pd.Index(cells["cell_id"]).get_indexer(rows["cell_id"]).astype(np.int32),

@@ -11,6 +11,7 @@ import io
 import pickle
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def _pairs(table: pd.DataFrame, name: str, smiles: str) -> dict[str, str]:
 def _read_pickle(path: Path) -> dict[str, str]:
     try:
         found = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
-    except (pickle.UnpicklingError, EOFError, ValueError) as error:
+    except HedflowError:
+        raise
+    except Exception as error:  # a damaged pickle raises almost anything
         raise HedflowError(f"{path}: expected a pickled dict of SMILES, but {error}.") from None
     if not isinstance(found, dict):
         raise HedflowError(f"{path}: expected a dict of SMILES, got {type(found).__name__}.")
@@ -73,12 +76,21 @@ def _read_pickle(path: Path) -> dict[str, str]:
 
 
 def _read_ctrp_zip(path: Path) -> dict[str, str]:
-    with zipfile.ZipFile(path) as archive, archive.open("v22.meta.per_compound.txt") as f:
-        return _pairs(pd.read_csv(f, sep="\t", dtype=str), "cpd_name", "cpd_smiles")
+    member = "v22.meta.per_compound.txt"
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as f:
+            return _pairs(pd.read_csv(f, sep="\t", dtype=str), "cpd_name", "cpd_smiles")
+    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise HedflowError(f"{path}: expected {member} with cpd_name and cpd_smiles, but {error}.") from None
 
 
 def _read_bhk(path: Path) -> dict[str, str]:
-    table = pd.read_excel(path, sheet_name="drugsWithids_pub", dtype=str)
+    try:
+        table = pd.read_excel(path, sheet_name="drugsWithids_pub", dtype=str)
+    except Exception as error:  # openpyxl's own, zipfile's, ValueError for a sheet that is not there
+        raise HedflowError(f"{path}: expected an Excel sheet 'drugsWithids_pub', but {error}.") from None
+    if "smiles" not in table:
+        raise HedflowError(f"{path}: expected the column smiles in the sheet 'drugsWithids_pub'.")
     found: dict[str, str] = {}
     for column in BHK_COLUMNS:
         if column in table:

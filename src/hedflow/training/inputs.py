@@ -33,15 +33,21 @@ def standardise(matrix: np.ndarray, training: np.ndarray) -> np.ndarray:
 
     A column that is constant over the training rows carries nothing that could be learnt and becomes 0.
     """
-    seen = matrix[training].astype(np.float64)
-    finite = np.isfinite(seen)
-    count = np.maximum(finite.sum(axis=0), 1)
-    mean = np.where(finite, seen, 0).sum(axis=0) / count
-    spread = np.sqrt((np.where(finite, seen - mean, 0) ** 2).sum(axis=0) / count)
+    mean, variance = _moments(matrix[training])
+    spread = np.sqrt(variance)
     constant = spread <= 1e-6 * np.maximum(1, np.abs(mean))
     scaled = (matrix - mean) / np.where(constant, 1, spread)
     scaled[:, constant] = 0
     return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=CLIP, neginf=-CLIP), -CLIP, CLIP).astype(np.float32)
+
+
+def _moments(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each column's finite values, float64; 0 where there is none."""
+    finite = np.isfinite(seen)
+    values = np.where(finite, seen, 0).astype(np.float64)
+    count = np.maximum(finite.sum(axis=0), 1)
+    mean = values.sum(axis=0) / count
+    return mean, (np.where(finite, values - mean, 0) ** 2).sum(axis=0) / count
 
 
 def most_variable(matrix: np.ndarray, training: np.ndarray, count: int | None) -> np.ndarray:
@@ -49,7 +55,7 @@ def most_variable(matrix: np.ndarray, training: np.ndarray, count: int | None) -
     columns = np.arange(matrix.shape[1])
     if count is None or count >= len(columns):
         return columns
-    variance = np.nan_to_num(np.nanvar(matrix[training].astype(np.float64), axis=0))
+    variance = _moments(matrix[training])[1]
     return np.sort(np.argsort(-variance, kind="stable")[:count])
 
 

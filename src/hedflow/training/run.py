@@ -90,7 +90,8 @@ def fit(
 ) -> tuple[DrugResponse, torch.device]:
     """Train a model on `rows.train`; returns the module with its best weights by validation MAE, and its device."""
     inputs = make_inputs(bundle, rows, model)
-    module = DrugResponse(make_network(inputs, model), make_loss(loss, alpha), inputs, training)
+    start = float(np.clip(bundle.response["auc"].to_numpy()[rows.train].mean(), 0.01, 0.99))
+    module = DrugResponse(make_network(inputs, model, start), make_loss(loss, alpha), inputs, training)
     accelerator = training.device
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
@@ -114,8 +115,8 @@ def fit(
     return module, torch.device(accelerator)
 
 
-def make_network(inputs: Inputs, model: Model) -> Uno:
-    """The network for the inputs' widths."""
+def make_network(inputs: Inputs, model: Model, start: float = 0.5) -> Uno:
+    """The network for the inputs' widths; its output begins at `start` (AUC)."""
     return Uno(
         inputs.cells.shape[1],
         inputs.drugs.shape[1],
@@ -123,6 +124,7 @@ def make_network(inputs: Inputs, model: Model) -> Uno:
         model.tower_depth,
         model.head_depth,
         model.dropout,
+        start,
     )
 
 
