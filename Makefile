@@ -54,6 +54,7 @@ lock: install-dev
 	$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --no-header \
 	  --no-annotate --resolver=backtracking --output-file $(LOCK).new pyproject.toml
 	sed -e 's/+cpu//' -e '/^hedflow @/d' -e '/^#/d' $(LOCK).new > $(LOCK) && rm $(LOCK).new
+	sed -i '/^      - /d' envs/cpu.yaml && sed 's/^/      - /' $(LOCK) >> envs/cpu.yaml
 
 clean:
 	rm -rf results results-toy .snakemake

@@ -5,8 +5,6 @@ from hedflow.figures import FIGURES
 
 
 rule collect:
-    message:
-        "Gather runs of '{wildcards.experiment}' (chunk {wildcards.chunk})"
     input:
         manifest=rules.build_bundle.output.manifest,
         plan=ancient(f"{RESULTS}/{{experiment}}/plan.parquet"),
@@ -15,46 +13,46 @@ rule collect:
             run=chunk_runs(wildcards),
             allow_missing=True,
         ),
-        records=lambda wildcards: expand(
-            rules.train.output.record, run=chunk_runs(wildcards), allow_missing=True
-        ),
+        records=lambda wildcards: expand(rules.train.output.record, run=chunk_runs(wildcards), allow_missing=True),
     output:
         predictions=f"{RESULTS}/{{experiment}}/collected/{{chunk}}.predictions.parquet",
         records=f"{RESULTS}/{{experiment}}/collected/{{chunk}}.records.parquet",
+    log:
+        f"{RESULTS}/logs/{{experiment}}/collect/{{chunk}}.log",
+    conda:
+        CONDA
     params:
         runs=chunk_runs,
         code=code_digest("hedflow.analysis.collect"),
-    log:
-        f"{RESULTS}/logs/{{experiment}}/collect/{{chunk}}.log",
+    message:
+        "Gather runs of '{wildcards.experiment}' (chunk {wildcards.chunk})"
     script:
         "../scripts/collect.py"
 
 
 rule baselines:
-    message:
-        "Predict the test rows of '{wildcards.experiment}' by the naive baselines"
     input:
         manifest=rules.build_bundle.output.manifest,
         # Asked of the checkpoint: parameters that need the plan would else look changed until it is known.
-        plan=ancient(
-            lambda wildcards: checkpoints.plan.get(experiment=wildcards.experiment).output[0]
-        ),
+        plan=ancient(audited_plan),
     output:
         f"{RESULTS}/{{experiment}}/baselines.parquet",
+    log:
+        f"{RESULTS}/logs/{{experiment}}/baselines.log",
+    conda:
+        CONDA
     params:
-        splits=lambda wildcards: digest(sorted(set(plan_of(wildcards.experiment).split))),
+        splits=lambda wildcards: digest(sorted(set(plan_of(wildcards).split))),
         split=lambda wildcards: CONFIG.experiments[wildcards.experiment].split.model_dump(),
         neighbours=CONFIG.analysis.neighbours,
         code=code_digest("hedflow.analysis.collect"),
-    log:
-        f"{RESULTS}/logs/{{experiment}}/baselines.log",
+    message:
+        "Predict the test rows of '{wildcards.experiment}' by the naive baselines"
     script:
         "../scripts/baselines.py"
 
 
 rule analyse:
-    message:
-        "Errors, rankings and intervals of '{wildcards.experiment}'"
     input:
         manifest=rules.build_bundle.output.manifest,
         plan=f"{RESULTS}/{{experiment}}/plan.parquet",
@@ -63,9 +61,7 @@ rule analyse:
             chunk=chunks(wildcards),
             allow_missing=True,
         ),
-        records=lambda wildcards: expand(
-            rules.collect.output.records, chunk=chunks(wildcards), allow_missing=True
-        ),
+        records=lambda wildcards: expand(rules.collect.output.records, chunk=chunks(wildcards), allow_missing=True),
         baselines=rules.baselines.output[0],
     output:
         expand(
@@ -79,10 +75,14 @@ rule analyse:
             category="{experiment}",
             labels={"figure": "High error drugs (table)"},
         ),
+    log:
+        f"{RESULTS}/logs/{{experiment}}/analyse.log",
+    conda:
+        CONDA
     params:
         analysis=CONFIG.analysis.model_dump(),
         code=code_digest("hedflow.analysis.run"),
-    log:
-        f"{RESULTS}/logs/{{experiment}}/analyse.log",
+    message:
+        "Errors, rankings and intervals of '{wildcards.experiment}'"
     script:
         "../scripts/analyse.py"

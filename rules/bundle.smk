@@ -2,8 +2,6 @@
 
 
 rule build_bundle:
-    message:
-        "Compute features and write the bundle"
     input:
         response=rules.integrate.output.response,
         cells=rules.integrate.output.cells,
@@ -13,12 +11,16 @@ rule build_bundle:
         manifest=f"{RESULTS}/bundle/manifest.json",
         losses=f"{RESULTS}/bundle/losses.parquet",
         arrays=expand(f"{RESULTS}/bundle/{{file}}", file=BUNDLE_FILES),
+    log:
+        f"{RESULTS}/logs/bundle.log",
+    conda:
+        CONDA
+    resources:
+        mem_mb=4000,
     params:
         features=CONFIG.features.model_dump(),
         code=code_digest("hedflow.bundle.build"),
-    log:
-        f"{RESULTS}/logs/bundle.log",
-    resources:
-        mem_mb=4000,
+    message:
+        "Compute features and write the bundle"
     script:
         "../scripts/bundle.py"

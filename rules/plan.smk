@@ -1,19 +1,11 @@
-"""Plan: an experiment's runs, and the proof that none of them sees what it is blind to."""
+"""Plan: an experiment's runs, and the proof that none of them sees what it is blind to.
+
+The audit is the checkpoint: no run exists for Snakemake before its plan has passed. (An audit between the plan and
+the runs would not do: Snakemake does not look behind a pending job whose output is an `ancient` input.)
+"""
 
 
-def plan_settings(wildcards):
-    """What a plan is made from, as one digest: the experiment, the models it names, the files it reads."""
-    experiment = CONFIG.experiments[wildcards.experiment]
-    return digest(
-        experiment.model_dump(),
-        CONFIG.training_of(wildcards.experiment).model_dump(),
-        {name: CONFIG.models[name].model_dump() for name in experiment.models},
-    )[:16]
-
-
-checkpoint plan:
-    message:
-        "Write out the runs of '{wildcards.experiment}'"
+rule plan:
     input:
         manifest=rules.build_bundle.output.manifest,
         parameters=lambda wildcards: [
@@ -26,26 +18,32 @@ checkpoint plan:
         ],
     output:
         f"{RESULTS}/{{experiment}}/plan.parquet",
+    log:
+        f"{RESULTS}/logs/{{experiment}}/plan.log",
+    conda:
+        CONDA
     params:
         settings=plan_settings,
         code=code_digest("hedflow.plan", "hedflow.training"),
-    log:
-        f"{RESULTS}/logs/{{experiment}}/plan.log",
+    message:
+        "Write out the runs of '{wildcards.experiment}'"
     script:
         "../scripts/plan.py"
 
 
-rule audit:
-    message:
-        "Prove that no run of '{wildcards.experiment}' trains on what it is tested on"
+checkpoint audit:
     input:
         manifest=rules.build_bundle.output.manifest,
         plan=f"{RESULTS}/{{experiment}}/plan.parquet",
     output:
         f"{RESULTS}/{{experiment}}/audit.json",
-    params:
-        code=code_digest("hedflow.audit"),
     log:
         f"{RESULTS}/logs/{{experiment}}/audit.log",
+    conda:
+        CONDA
+    params:
+        code=code_digest("hedflow.audit"),
+    message:
+        "Prove that no run of '{wildcards.experiment}' trains on what it is tested on"
     script:
         "../scripts/audit.py"

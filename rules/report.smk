@@ -2,8 +2,6 @@
 
 
 rule figures:
-    message:
-        "Draw the figures of '{wildcards.experiment}'"
     input:
         tables=rules.analyse.output,
     output:
@@ -16,17 +14,19 @@ rule figures:
             )
             for name, title in FIGURES.items()
         ],
-    params:
-        code=code_digest("hedflow.figures.experiment"),
     log:
         f"{RESULTS}/logs/{{experiment}}/figures.log",
+    conda:
+        CONDA
+    params:
+        code=code_digest("hedflow.figures.experiment"),
+    message:
+        "Draw the figures of '{wildcards.experiment}'"
     script:
         "../scripts/figures.py"
 
 
 rule answer:
-    message:
-        "Write the page that the report opens with"
     input:
         manifest=rules.build_bundle.output.manifest,
         integration=rules.integration_report.output.table,
@@ -35,28 +35,36 @@ rule answer:
     output:
         page=f"{RESULTS}/report/answer.rst",
         numbers=f"{RESULTS}/report/answer.json",
-    params:
-        experiments=EXPERIMENTS,
-        results=RESULTS,
-        code=code_digest("hedflow.report"),
     log:
         f"{RESULTS}/logs/answer.log",
+    conda:
+        CONDA
+    params:
+        experiments=EXPERIMENTS,
+        results=subpath(input.integration, parent=True),
+        code=code_digest("hedflow.report"),
+    message:
+        "Write the page that the report opens with"
     script:
         "../scripts/answer.py"
 
 
 rule report:
-    message:
-        "Pack figures, tables and provenance into one page"
     input:
         answer=rules.answer.output,
         figures=rules.answer.input.figures,
         lost_rows=rules.integration_report.output.figure,
-        stylesheet=workflow.source_path("../workflow/report/style.css"),
     output:
         f"{RESULTS}/report.html",
     log:
         f"{RESULTS}/logs/report.log",
     localrule: True
+    conda:
+        CONDA
+    params:
+        # Its content: an absolute path would make the page anew when the project is moved.
+        style=digest(Path(workflow.source_path("../workflow/report/style.css")).read_text()),
+    message:
+        "Pack figures, tables and provenance into one page"
     script:
         "../scripts/report.py"

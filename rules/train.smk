@@ -2,8 +2,6 @@
 
 
 rule train:
-    message:
-        "Train {wildcards.run} of '{wildcards.experiment}'"
     input:
         manifest=rules.build_bundle.output.manifest,
         # A new plan with the same row is no reason to train again; a changed row is, through params.
@@ -12,12 +10,16 @@ rule train:
     output:
         predictions=f"{RESULTS}/{{experiment}}/runs/{{run}}/predictions.parquet",
         record=f"{RESULTS}/{{experiment}}/runs/{{run}}/run.json",
-    params:
-        digest=lambda wildcards: plan_row(wildcards).digest,
-    threads: lambda wildcards: int(plan_row(wildcards).threads)
     log:
         f"{RESULTS}/logs/{{experiment}}/runs/{{run}}.log",
+    conda:
+        CONDA
+    threads: lambda wildcards: int(plan_row(wildcards).threads)
     resources:
         mem_mb=2000,
+    params:
+        digest=lambda wildcards: plan_row(wildcards).digest,
+    message:
+        "Train {wildcards.run} of '{wildcards.experiment}'"
     script:
         "../scripts/train.py"

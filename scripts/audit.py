@@ -1,4 +1,4 @@
-"""Adapter of the rule `audit`."""
+"""Adapter of the checkpoint `audit`."""
 
 from pathlib import Path
 

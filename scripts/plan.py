@@ -1,4 +1,4 @@
-"""Adapter of the checkpoint `plan`."""
+"""Adapter of the rule `plan`."""
 
 from pathlib import Path
 

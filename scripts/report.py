@@ -1,5 +1,7 @@
 """Adapter of the rule `report`."""
 
+from pathlib import Path
+
 from hedflow.report import pack_report
 from hedflow.script import job
 
@@ -8,5 +10,5 @@ with job(snakemake):
         snakemake.config,
         snakemake.output[0],
         target="everything_reported",
-        stylesheet=snakemake.input.stylesheet,
+        stylesheet=Path(snakemake.scriptdir).parent / "workflow" / "report" / "style.css",
     )

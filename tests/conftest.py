@@ -51,9 +51,7 @@ def world_integrated(world: World, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def world_bundle(
-    world: World, world_integrated: Integrated, tmp_path_factory: pytest.TempPathFactory
-) -> Bundle:
+def world_bundle(world: World, world_integrated: Integrated, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The world's bundle, opened."""
     out = tmp_path_factory.mktemp("bundle")
     made = world_integrated

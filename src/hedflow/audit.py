@@ -14,8 +14,8 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.identity.drugs import parent
 from hedflow.config import Split
+from hedflow.identity.drugs import parent
 from hedflow.splits import Rows, make_rows, twin_groups
 
 DRUG_BLIND = ("drug_blind", "leave_one_drug_out", "drug_lists")
@@ -29,15 +29,15 @@ def audit(kind: str, parts: Iterable[tuple[str, Rows]], bundle: Bundle) -> list[
         HedflowError: names the drugs (cells, pairs) that leak, and from which part into which.
     """
     twins = _twins(bundle) if kind in DRUG_BLIND else np.empty(0)
+    cell = bundle.response["cell"].to_numpy()
     records = []
     for label, rows in parts:
         if kind in DRUG_BLIND:
             _no_shared(kind, label, rows, twins[bundle.response["drug"].to_numpy()], _drug_names(bundle))
         elif kind == "cell_blind":
-            cell = bundle.response["cell"].to_numpy()
             _no_shared(kind, label, rows, cell, lambda row: str(bundle.cells["cell_name"].iloc[cell[row]]))
         else:
-            pair = bundle.response["cell"].to_numpy(np.int64) * len(bundle.drugs) + bundle.response["drug"].to_numpy()
+            pair = cell.astype(np.int64) * len(bundle.drugs) + bundle.response["drug"].to_numpy()
             _no_shared(kind, label, rows, pair, lambda row: f"pair in row {row}")
         _disjoint(kind, label, rows)
         counts = {name: len(getattr(rows, name)) for name in ("train", "validation", "test")}
@@ -66,12 +66,16 @@ def _drug_names(bundle: Bundle) -> Any:
 def _disjoint(kind: str, label: str, rows: Rows) -> None:
     joined = pd.Series(np.concatenate([rows.train, rows.validation, rows.test]))
     if joined.duplicated().any():
-        raise HedflowError(f"leak audit: split {kind} {label}: row {joined[joined.duplicated()].iloc[0]} is in two parts.")
+        row = joined[joined.duplicated()].iloc[0]
+        raise HedflowError(f"leak audit: split {kind} {label}: row {row} is in two parts.")
 
 
 def _no_shared(kind: str, label: str, rows: Rows, unit: np.ndarray, name: Any) -> None:
-    pairs = (("test", rows.test, "train", rows.train), ("test", rows.test, "validation", rows.validation))
-    pairs += (("validation", rows.validation, "train", rows.train),)  # else early stopping would not be blind
+    pairs = (
+        ("test", rows.test, "train", rows.train),
+        ("test", rows.test, "validation", rows.validation),
+        ("validation", rows.validation, "train", rows.train),  # else early stopping would not be blind
+    )
     for held, held_rows, other, other_rows in pairs:
         shared = np.intersect1d(unit[held_rows], unit[other_rows])
         if len(shared):

@@ -48,9 +48,7 @@ def informed(split_kind: str) -> tuple[str, ...]:
     known.
     """
     if split_kind not in _INFORMED:
-        raise ValueError(
-            f"There is no kind of split called {split_kind!r}; there are {', '.join(sorted(_INFORMED))}."
-        )
+        raise ValueError(f"There is no kind of split called {split_kind!r}; there are {', '.join(sorted(_INFORMED))}.")
     return _INFORMED[split_kind]
 
 
@@ -66,9 +64,7 @@ def tanimoto(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
         raise ValueError(f"Fingerprints of shapes {x.shape} and {y.shape}; expected (n, bits) and (m, bits).")
     for bits in (x, y):
         if bits.size and not ((bits == 0) | (bits == 1)).all():
-            raise ValueError(
-                "Fingerprints must hold one bit, 0 or 1, in each place; unpack packed ones first."
-            )
+            raise ValueError("Fingerprints must hold one bit, 0 or 1, in each place; unpack packed ones first.")
     # Counts below 2^24 are exact in float32, so the matrix product of BLAS is exact too.
     left, right = x.astype(np.float32), y.astype(np.float32)
     both = left @ right.T
@@ -133,14 +129,10 @@ def _training(
     for name, size in (("cell", cells), ("drug", drugs)):
         ids = response[name].to_numpy()
         if not (ids.min() >= 0 and ids.max() < size):
-            raise ValueError(
-                f"The response table names {name} {ids.min()} to {ids.max()}; there are only {size}."
-            )
+            raise ValueError(f"The response table names {name} {ids.min()} to {ids.max()}; there are only {size}.")
     auc = response["auc"].to_numpy()[train].astype(np.float64)
     if not np.isfinite(auc).all():
-        raise ValueError(
-            f"{np.count_nonzero(~np.isfinite(auc))} of {len(auc)} training rows have no finite auc."
-        )
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(auc))} of {len(auc)} training rows have no finite auc.")
     cell, drug = (response[name].to_numpy()[train].astype(np.int64) for name in ("cell", "drug"))
     return cell, drug, auc
 

@@ -105,8 +105,12 @@ class Training(Strict):
     warmup_epochs: int = Field(5, ge=0, description="Epochs in which the learning rate rises to its highest.")
     plateau_patience: int = Field(3, ge=0, description="Epochs without progress before the rate is multiplied by:")
     plateau_factor: float = Field(0.5, gt=0, lt=1, description="... this factor.")
-    patience: int = Field(
-        20, ge=1, description="Stop after this many epochs without progress of the validation MAE (alpha-free)."
+    patience: int = Field(20, ge=1, description="Stop after this many epochs without progress of the monitor.")
+    monitor: Literal["balanced_mae", "mae"] = Field(
+        "balanced_mae",
+        description="Validation metric that stops a run and picks its weights, the same for every loss and alpha: mae, "
+        "or balanced_mae, the mean of the MAE below and above AUC 0.5 (by plain MAE, which a loss that leans toward "
+        "low AUC raises from its first epoch on, hardly trained weights are picked).",
     )
     epoch_rows: int | None = Field(
         None, ge=1, description="Rows an epoch, drawn anew each epoch. null = every training row."
@@ -189,7 +193,8 @@ class Analysis(Strict):
 
     top_k: int = Field(10, ge=1, description="Recall, NDCG and precision at this many drugs a cell line.")
     high_error_z: float = Field(
-        2.0, description="A drug whose mean absolute error lies this many SD above the drugs' mean is a high error drug."
+        2.0,
+        description="A drug whose mean absolute error lies this many SD above the drugs' mean is a high error drug.",
     )
     bootstrap: int = Field(1000, ge=100, description="Resamples of the drugs for the intervals.")
     neighbours: int = Field(10, ge=1, description="Neighbours of the Tanimoto-kNN baseline.")
@@ -255,7 +260,8 @@ class Config(Strict):
             for model in experiment.models:
                 if model not in self.models:
                     raise ValueError(
-                        f"experiment '{name}' uses model '{model}', which is not in `models`{nearest(model, self.models)}"
+                        f"experiment '{name}' uses model '{model}', which is not in `models`"
+                        f"{nearest(model, self.models)}"
                     )
             self.training_of(name)
         return self
@@ -347,7 +353,8 @@ def _keys_at(where: list[Any]) -> list[str]:
             if str(part) not in model.model_fields:
                 return []
             annotation = model.model_fields[str(part)].annotation
-            models = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+            types = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type)]
+            models = [a for a in types if issubclass(a, BaseModel)]
             if not models:
                 return []
             model, container = models[0], models[0] is not annotation

@@ -37,8 +37,7 @@ def check_frame(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise ValueError(
-            f"The prediction frame has no column {', '.join(missing)}; "
-            f"it has {', '.join(map(str, frame.columns))}."
+            f"The prediction frame has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}."
         )
     truth = frame["auc"].to_numpy(dtype=np.float64, na_value=np.nan)
     bad = int(np.count_nonzero(~np.isfinite(truth)))
@@ -56,13 +55,9 @@ def _pair(auc: ArrayLike, other: ArrayLike, name: str) -> tuple[Floats, Floats]:
     """Truth and another column as float64; ValueError where they do not fit or the truth has gaps."""
     truth, values = np.asarray(auc, dtype=np.float64), np.asarray(other, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != values.shape:
-        raise ValueError(
-            f"auc has shape {truth.shape} and {name} {values.shape}; expected one value a row in both."
-        )
+        raise ValueError(f"auc has shape {truth.shape} and {name} {values.shape}; expected one value a row in both.")
     if not np.isfinite(truth).all():
-        raise ValueError(
-            f"{np.count_nonzero(~np.isfinite(truth))} of {len(truth)} true auc values are not finite."
-        )
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(truth))} of {len(truth)} true auc values are not finite.")
     return truth, values
 
 
@@ -262,9 +257,7 @@ def range_errors(frame: pd.DataFrame, edges: Sequence[float] = EDGES_10) -> pd.D
     check_frame(frame, ("drug", "auc", "auc_pred"))
     cuts = np.asarray(edges, dtype=np.float64)
     if cuts.ndim != 1 or len(cuts) < 2 or not np.isfinite(cuts).all() or not (np.diff(cuts) > 0).all():
-        raise ValueError(
-            f"The edges of AUC ranges must be two or more increasing numbers, not {list(edges)}."
-        )
+        raise ValueError(f"The edges of AUC ranges must be two or more increasing numbers, not {list(edges)}.")
     at = _range_of(frame["auc"].to_numpy(), cuts)
     error = frame["auc_pred"].to_numpy(dtype=np.float64, na_value=np.nan) - frame["auc"].to_numpy(np.float64)
     known = np.isfinite(error)
@@ -309,8 +302,6 @@ def macro_mean(ranges: pd.DataFrame, metric: str = "mae") -> float:
     The rows for values outside all edges are left out. NaN where no range holds a prediction.
     """
     if metric not in ranges.columns:
-        raise ValueError(
-            f"The table of AUC ranges has no column {metric}; it has {', '.join(ranges.columns)}."
-        )
+        raise ValueError(f"The table of AUC ranges has no column {metric}; it has {', '.join(ranges.columns)}.")
     inside = np.isfinite(ranges["low"]) & np.isfinite(ranges["high"])
     return float(ranges.loc[inside, metric].mean())

@@ -6,6 +6,7 @@ import functools
 import io
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,28 @@ def _read_tensors(path: Path, genes: Path) -> pd.DataFrame:
     return pd.DataFrame(matrix, index=pd.Index(list(tensors), dtype="str"), columns=symbols)
 
 
+# Information content from the characteristic polynomial, summed in floating point: for large molecules noise that
+# differs with the machine's BLAS and its threads, and with it the bundle's digest.
+NOISE = ("Ipc", "AvgIpc")
+
+
 def descriptors(smiles: pd.Series[str]) -> pd.DataFrame:
-    """All RDKit 2D descriptors, one row a structure; what RDKit cannot compute or float32 cannot hold is NaN."""
-    rows = [Descriptors.CalcMolDescriptors(_molecule(s), missingVal=np.nan, silent=True) for s in smiles]
-    table = pd.DataFrame(rows, index=smiles.index).astype(float)
+    """RDKit's 2D descriptors but for `NOISE`, one row a structure; what RDKit or float32 cannot give is NaN."""
+    functions = [(name, function) for name, function in Descriptors.descList if name not in NOISE]
+    table = pd.DataFrame(
+        [[_value(function, _molecule(s)) for _, function in functions] for s in smiles],
+        index=smiles.index,
+        columns=[name for name, _ in functions],
+    )
     return table.where(table.abs() < np.finfo(np.float32).max).astype(np.float32)
+
+
+def _value(function: Callable[[Chem.Mol], float], molecule: Chem.Mol) -> float:
+    """A descriptor; RDKit's functions fail in their own ways on atoms they have no parameters for."""
+    try:
+        return float(function(molecule))
+    except (ValueError, ArithmeticError, RuntimeError, KeyError, IndexError):
+        return float("nan")
 
 
 def fingerprints(smiles: pd.Series[str], radius: int, bits: int) -> np.ndarray:
@@ -78,7 +96,7 @@ def fingerprints(smiles: pd.Series[str], radius: int, bits: int) -> np.ndarray:
     return np.stack([generator.GetFingerprintAsNumPy(_molecule(s)) for s in smiles]).astype(np.uint8)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _molecule(smiles: str) -> Chem.Mol:
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None:
@@ -90,4 +108,5 @@ def usable_columns(table: pd.DataFrame, max_missing: float) -> pd.Index[str]:
     """Columns that are finite in enough rows and not constant, in their order."""
     finite = np.isfinite(table)
     spread = table.max() > table.min()
-    return table.columns[(finite.mean() >= 1 - max_missing) & spread]
+    usable: pd.Index[str] = table.columns[(finite.mean() >= 1 - max_missing) & spread]
+    return usable

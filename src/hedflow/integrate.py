@@ -62,9 +62,7 @@ def integrate(sources: dict[str, list[Path]], identity: list[Path]) -> Integrate
     metadata = None
     if "CCLE.RData" in by_name:
         metadata = read_depmap(by_name["CCLE.RData"])["metadata"]
-        cells = map_cells(
-            cell_names, metadata, by_name["Cell_Lines_Details.xlsx"], by_name["cell_annotation_all.csv"]
-        )
+        cells = map_cells(cell_names, metadata, by_name["Cell_Lines_Details.xlsx"], by_name["cell_annotation_all.csv"])
     else:
         cells = name_cells(cell_names)
     single = {source: table[~table["combination"]] for source, table in readings.items()}
@@ -122,8 +120,6 @@ def _one_source(
         .astype({"replicates": "int32", "clipped": "int32"})
     )
     # Averaging is no loss of measurements, but it is where rows become fewer.
-    tally.rows.append(
-        (source, "integrate", "replicates averaged", len(table), len(table) - len(merged), len(merged))
-    )
+    tally.rows.append((source, "integrate", "replicates averaged", len(table), len(table) - len(merged), len(merged)))
     merged.insert(0, "source", source)
     return merged[list(RESPONSE.columns)]

@@ -111,9 +111,7 @@ class DrugBootstrap:
         if mask is not None:
             chosen = np.asarray(mask)
             if chosen.dtype != np.bool_ or chosen.shape != used.shape:
-                raise ValueError(
-                    f"The mask is {chosen.dtype} of shape {chosen.shape}; expected one bool a row."
-                )
+                raise ValueError(f"The mask is {chosen.dtype} of shape {chosen.shape}; expected one bool a row.")
             used &= chosen
         drug, size = self._drug_of_row[used], len(self.drugs)
         rows = np.bincount(drug, minlength=size)

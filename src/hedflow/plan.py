@@ -52,7 +52,7 @@ def make_plan(config: Config, experiment: str, bundle: Bundle) -> pd.DataFrame:
 
 def _methods(table: pd.DataFrame) -> list[str]:
     """A short distinct name for each recipe (model, loss, alpha, training settings); a UPF file may vary any."""
-    several = table["model"].nunique() > 1
+    several = len(set(table["model"])) > 1
     names: dict[str, str] = {}
     for row in table.itertuples():
         if row.recipe not in names:
@@ -68,7 +68,7 @@ def loss_label(name: str, alpha: float | None) -> str:
 
 
 def _axes(losses: list[Loss]) -> list[tuple[str, float | None]]:
-    return [(loss.name, alpha) for loss in losses for alpha in (loss.alpha or [None])]
+    return [(loss.name, alpha) for loss in losses for alpha in (tuple(loss.alpha) or (None,))]
 
 
 def _from_axes(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:
@@ -133,7 +133,7 @@ def _row(
         "alpha": np.nan if alpha is None else float(alpha),
         "seed": seed,
         "reference": reference,
-        "recipe": digest({k: v for k, v in asked.items() if k not in ("split", "label", "seed")})[:16],
+        "recipe": digest({k: v for k, v in asked.items() if k not in ("split", "label", "seed")}, model)[:16],
         "threads": training.threads,
         "spec": json.dumps(spec, sort_keys=True),
         "digest": digest(asked, bundle.digest, code_digest(TRAINING_MODULE))[:16],
@@ -174,9 +174,7 @@ def _upf_defaults(experiment: str, path: str) -> dict[str, Any]:
     return defaults
 
 
-def _upf_run(
-    config: Config, experiment: str, bundle: Bundle, given: dict[str, Any], where: str
-) -> dict[str, Any]:
+def _upf_run(config: Config, experiment: str, bundle: Bundle, given: dict[str, Any], where: str) -> dict[str, Any]:
     wanted = config.experiments[experiment]
     valid = [*UPF_KEYS, *Training.model_fields]
     for key in given:
@@ -193,7 +191,7 @@ def _upf_run(
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")
     changes = {key: given[key] for key in Training.model_fields if key in given}
     try:
-        Loss(name=loss, alpha=[] if alpha is None else [alpha])  # type: ignore[arg-type]
+        Loss(name=loss, alpha=[] if alpha is None else [alpha])
         training = Training(**{**config.training_of(experiment).model_dump(), **changes})
     except ValidationError as error:
         problem = error.errors()[0]
@@ -226,6 +224,10 @@ def _upf_label(wanted: Experiment, bundle: Bundle, given: dict[str, Any], where:
         if label not in parts:
             raise HedflowError(f"{where}: the {kind} split has no fold {given['fold']!r}{nearest(label, parts)}")
         return label
+    if "index" not in given and len(parts) > 1:
+        raise HedflowError(
+            f"{where}: which of the {len(parts)} parts of the {kind} split? Give `index`, `fold` or `drug`."
+        )
     index = given.get("index", 0)
     if type(index) is not int or not 0 <= index < len(parts):
         raise HedflowError(f"{where}: index {index!r}, expected a whole number from 0 to {len(parts) - 1}.")
@@ -237,5 +239,3 @@ def summary(plan: pd.DataFrame) -> str:
     parts = {name: plan[name].nunique() for name in ("method", "split", "seed")}
     said = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in parts.items())
     return f"{len(plan)} runs ({said})"
-
-

@@ -205,9 +205,7 @@ def _panels(frames: Sequence[pd.DataFrame], k: int, min_drugs: int) -> Iterator[
     predicted = np.isfinite(pred)
     known = predicted.all(axis=0)
     if not known.any():
-        raise ValueError(
-            "No (source, cell, drug) in common is predicted by all methods; nothing can be ranked."
-        )
+        raise ValueError("No (source, cell, drug) in common is predicted by all methods; nothing can be ranked.")
     stale = int((np.ptp(auc[:, known], axis=0) > 1e-6).sum())
     if stale:
         raise ValueError(f"The methods give different true AUCs in {stale} rows; one of them is stale.")
@@ -217,9 +215,7 @@ def _panels(frames: Sequence[pd.DataFrame], k: int, min_drugs: int) -> Iterator[
         own = source == i
         rows = np.flatnonzero(own & known)
         listed = np.flatnonzero(np.bincount(cell[own]))
-        counts = pd.DataFrame(
-            {"n": np.bincount(cell[rows], minlength=sizes[1])[listed]}, index=labels[1][listed]
-        )
+        counts = pd.DataFrame({"n": np.bincount(cell[rows], minlength=sizes[1])[listed]}, index=labels[1][listed])
         counts["n_unpredicted"] = np.bincount(cell[own & ~known], minlength=sizes[1])[listed]
         counts["ranked"] = counts["n"] >= min_drugs
         ranked = listed[counts["ranked"].to_numpy()]

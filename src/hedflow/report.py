@@ -16,10 +16,14 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.analysis import TABLES
-from hedflow.files import atomic, read_json
 from hedflow.figures.style import shown
+from hedflow.files import atomic, read_json
 
 SHOWN_DRUGS = 10
+METHODS = (
+    "**Methods.** Mean absolute error (MAE) over test rows, 95 % intervals over drugs. Bias is prediction minus truth: a "
+    "loss can gain on potent pairs by predicting everything lower, which changes no ranking."
+)
 
 
 def make_answer(results: str | Path, experiments: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -39,7 +43,7 @@ def _experiment(folder: Path, name: str) -> tuple[list[str], dict[str, Any]]:
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
     lines += [sentence + "\n" for sentence in _sentences(tables, numbers)]
     lines += _image(folder / "figures" / "tradeoff.png")
-    lines += ["", "**Methods.** Mean absolute error (MAE) over test rows, 95 % intervals over drugs.", ""]
+    lines += ["", METHODS, ""]
     lines += _table(_methods(tables))
     lines += ["", f"**High error drugs** of {numbers['reference']}, the worst {SHOWN_DRUGS}:", ""]
     lines += _table(_drugs(tables["high_error_drugs"])) if len(tables["high_error_drugs"]) else ["None.", ""]
@@ -54,7 +58,7 @@ def _numbers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     contrasts = tables["contrasts"]
     against = contrasts[contrasts["against"] == reference]
     low = against[against["part"] == "mae_low"]
-    best = str(low.loc[low["difference"].idxmin(), "method"]) if len(low) else None
+    best = str(low.set_index("method")["difference"].idxmin()) if len(low) else None
 
     def contrast(method: str | None, part: str, other: str) -> dict[str, Any] | None:
         rows = contrasts.query("method == @method and part == @part and against == @other")
@@ -68,8 +72,8 @@ def _numbers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     return {
         "split": str(comparison["split_kind"]),
         "runs": len(tables["runs"]),
-        "rows": int(overall.loc[reference, "n"]),
-        "drugs": int(overall.loc[reference, "n_drugs"]),
+        "rows": int(overall["n"][reference]),
+        "drugs": int(overall["n_drugs"][reference]),
         "reference": reference,
         "reference_mae_low": _plain(overall.loc[reference, "mae_low"]),
         "best_low": best,
@@ -104,11 +108,11 @@ def _sentences(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list
             f"{'have' if len(helps) > 1 else 'has'} a lower error there than {reference} by an interval that "
             f"excludes 0" + (f"; {_named(harms['method'])} a higher one." if len(harms) else ".")
         )
-        for row in low.itertuples():
-            cost = contrasts.query("part == 'mae_rest' and method == @row.method").iloc[0]
+        rest = contrasts[contrasts["part"] == "mae_rest"].set_index("method")
+        for row in low.to_dict("records"):
             said.append(
-                f"* {row.method}: potent pairs {_change(row)} on {row.n:,} rows of {row.n_drugs} drugs; "
-                f"the rest {_change(cost)}."
+                f"* {row['method']}: potent pairs {_change(row)} on {row['n']:,} rows of {row['n_drugs']} drugs; "
+                f"the rest {_change(rest.loc[row['method']])}."
             )
     said.append(_naive_sentence(tables, numbers))
     said += _ranking_sentence(tables, reference)
@@ -120,9 +124,8 @@ def _named(names: pd.Series[str]) -> str:
 
 
 def _change(row: Any) -> str:
-    get = row.__getitem__ if isinstance(row, pd.Series) else lambda key: getattr(row, key)
-    interval = "no interval: one drug" if pd.isna(get("lower")) else f"{get('lower'):+.4f} to {get('upper'):+.4f}"
-    return f"{get('difference'):+.4f} [{interval}], {get('relative'):+.0%}"
+    interval = "no interval: one drug" if pd.isna(row["lower"]) else f"{row['lower']:+.4f} to {row['upper']:+.4f}"
+    return f"{row['difference']:+.4f} [{interval}], {row['relative']:+.0%}"
 
 
 def _naive_sentence(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> str:
@@ -146,13 +149,24 @@ def _ranking_sentence(tables: dict[str, pd.DataFrame], reference: str) -> list[s
     parts = []
     for source, rows in table.groupby("source"):
         best = rows.sort_values("estimate").iloc[-1]
-        own = rows.set_index("method").loc[reference]
+        own = rows[rows["method"] == reference].iloc[0]
         parts.append(
             f"{source}: {reference} {own['estimate']:.1%} [{own['low']:.1%}, {own['high']:.1%}], "
             f"best {shown(str(best['method']))} {best['estimate']:.1%}, random {own['random']:.1%} "
             f"({int(own['n_cells'])} lines, {int(own['n_drugs'])} drugs)"
         )
-    return ["**Ranking.** Share of a line's truly best drugs among the predicted best (recall@k): " + "; ".join(parts) + "."]
+    lead = "**Ranking.** Share of a line's truly best drugs among the predicted best (recall@k): "
+    return [lead + "; ".join(parts) + ".", _ranks_better(tables["ranking_differences"], reference)]
+
+
+def _ranks_better(differences: pd.DataFrame, reference: str) -> str:
+    """Whether any method ranks better than the reference: a lower error on potent pairs alone does not say so."""
+    said = []
+    for metric, shown_as in (("recall", "recall@k"), ("ndcg", "NDCG@k")):
+        rows = differences[(differences["metric"] == metric) & (differences["low"] > 0)]
+        found = [f"{shown(str(m))} ({s})" for m, s in zip(rows["method"], rows["source"], strict=True)]
+        said.append(f"by {shown_as} {', '.join(found) or 'none'}")
+    return f"Better than {reference} by an interval that excludes 0 are, {'; '.join(said)}."
 
 
 def _methods(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -165,10 +179,13 @@ def _methods(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
     return pd.DataFrame(
         {
-            "method": [f"{shown(row.method)}{' (naive)' if row.naive else ''}" for row in rows.itertuples()],
+            "method": [
+                f"{shown(row['method'])}{' (naive)' if row['naive'] else ''}" for row in rows.to_dict("records")
+            ],
             "MAE, AUC < 0.5": spread("mae_low"),
             "MAE, the rest": spread("mae_rest"),
             "MAE": spread("mae"),
+            "bias": [f"{value:+.3f}" for value in rows["bias"]],
             "R²": [f"{value:.3f}" for value in rows["r2"]],
             "R² over naive": [f"{value:+.3f}" for value in rows["r2_normalised"]],
         }
@@ -264,7 +281,8 @@ def headline(results: str | Path) -> str:
     results = Path(results)
     lines = [f"The report: {results / 'report.html'}"]
     for name, found in read_json(results / "report" / "answer.json").items():
-        lines.append(f"{name} ({found['split']}, {found['runs']} runs, {found['rows']:,} test rows, {found['drugs']} drugs):")
+        size = f"{found['runs']} runs, {found['rows']:,} test rows, {found['drugs']} drugs"
+        lines.append(f"{name} ({found['split']}, {size}):")
         reference, best = found["reference"], found["best_low"]
         if found["low"]:
             lines.append(f"  1. error on potent pairs (AUC < 0.5), {best} against {reference}: {_said(found['low'])}")
@@ -272,8 +290,8 @@ def headline(results: str | Path) -> str:
         else:
             lines.append(f"  1. error on potent pairs (AUC < 0.5), {reference}: {found['reference_mae_low']}")
             lines.append(f"  2. high error drugs: {found['high_error_drugs']} of {found['drugs']}")
-        verdict = _said(found["against_naive"])
-        lines.append(f"  3. {found['best_overall']} against the strongest naive baseline ({found['strongest_naive']}): {verdict}")
+        against = f"{found['best_overall']} against the strongest naive baseline ({found['strongest_naive']})"
+        lines.append(f"  3. {against}: {_said(found['against_naive'])}")
     return "\n".join(lines)
 
 

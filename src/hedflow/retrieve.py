@@ -110,7 +110,7 @@ def _from_url(entry: Entry, out: Path) -> None:
             shutil.copyfileobj(response, target)
     # ValueError: a locator that is no URL.
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+        reason = " ".join(str(getattr(error, "reason", error)).split())  # a server may answer with several lines
         raise HedflowError(
             f"{entry.key}: could not read {entry.locator} ({reason}); without a network set data.mirror to a "
             "folder with the files."

@@ -7,8 +7,6 @@ import pandera.pandas as pa
 
 from hedflow import HedflowError
 
-_AUC = {"checks": pa.Check.in_range(0, 1), "nullable": False}
-
 # What a source's reader returns: native names, the provider's AUC brought to 0..1 (low = potent) by `auc_rule`.
 READING = pa.DataFrameSchema(
     {
@@ -27,7 +25,7 @@ RESPONSE = pa.DataFrameSchema(
         "source": pa.Column(str),
         "cell_id": pa.Column(str, pa.Check.str_length(min_value=1)),
         "drug_id": pa.Column(str, pa.Check.str_matches(r"^[A-Z]{14}$")),
-        "auc": pa.Column(float, **_AUC),
+        "auc": pa.Column(float, pa.Check.in_range(0, 1)),
         "auc_sd": pa.Column(float, pa.Check.ge(0), nullable=True),  # over replicates; NaN for a single one
         "replicates": pa.Column("int32", pa.Check.ge(1)),
         "clipped": pa.Column("int32", pa.Check.ge(0)),  # replicates whose AUC lay above 1 and was set to 1
@@ -101,7 +99,8 @@ def _broken(error: pa.errors.SchemaError) -> str:
     if error.reason_code == pa.errors.SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
         return f"expected a column '{cases['failure_case'].iloc[0] if listed else cases}', which is missing"
     if error.reason_code == pa.errors.SchemaErrorReason.COLUMN_NOT_IN_SCHEMA:
-        return f"column '{cases['failure_case'].iloc[0] if listed else cases}' is not one of {', '.join(error.schema.columns)}"
+        extra = cases["failure_case"].iloc[0] if listed else cases
+        return f"column '{extra}' is not one of {', '.join(error.schema.columns)}"
     if error.reason_code == pa.errors.SchemaErrorReason.DUPLICATES and column is None:
         return f"the columns {', '.join(error.schema.unique)} have the same values in more than one row"
     subject = f"column '{column}' breaks" if column else "the table breaks"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,12 @@ def job(snakemake: Any) -> Iterator[None]:
         except Exception:
             traceback.print_exc(file=log)
             raise
+
+
+def export_package() -> None:
+    """Put this package's folder first on PYTHONPATH, which the scripts' processes inherit."""
+    folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, folders)))
 
 
 def paths(values: str | Iterable[str]) -> list[Path]:

@@ -103,9 +103,7 @@ def find_drugs(drugs: pd.DataFrame, wanted: Sequence[str]) -> list[int]:
     Raises:
         HedflowError: a drug that is not there, with the nearest names.
     """
-    aliases = [
-        [alias.split(":", 1)[1] for alias in str(names).split("|") if ":" in alias] for names in drugs["names"]
-    ]
+    aliases = [[alias.split(":", 1)[1] for alias in str(names).split("|") if ":" in alias] for names in drugs["names"]]
     known: dict[str, int] = {}
     # A drug's own name counts before what some source calls another drug.
     for column in ([[id_] for id_ in drugs["drug_id"]], [[name] for name in drugs["drug_name"]], aliases):

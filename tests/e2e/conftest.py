@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 REPO = Path(__file__).parents[2]
-PARTS = ("workflow", "rules", "scripts", "profiles", "resources", "src", "config.yaml")
+PARTS = ("workflow", "rules", "scripts", "envs", "profiles", "resources", "src", "config.yaml")
 CONFIG = {
     "results": "results",
     "data": {"mirror": "world", "registry": "world/datasets.csv"},

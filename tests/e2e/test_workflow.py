@@ -113,7 +113,7 @@ def test_training_code_retrains_and_its_comments_do_not(project):
 
 
 def test_a_killed_run_stops_no_other_and_is_all_that_is_repeated(project):
-    shutil.rmtree(project.folder / "results/toy")
+    _forget(project, "toy")
     victim = "tiny.mse.drug_blind-f0.s0"
     with _started(project) as running:
         _kill(_wait_for_writer(project.folder / f"results/logs/toy/runs/{victim}.log", running))
@@ -129,7 +129,7 @@ def test_a_killed_run_stops_no_other_and_is_all_that_is_repeated(project):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_snakemake_goes_on_where_it_was(project, how):
-    shutil.rmtree(project.folder / "results/toy")
+    _forget(project, "toy")
     with _started(project) as running:
         _wait_until(lambda: list((project.folder / RUNS).glob("*/run.json")), running)
         os.killpg(running.pid, how)
@@ -142,6 +142,12 @@ def test_a_stopped_snakemake_goes_on_where_it_was(project, how):
     # A run whose files are there but which Snakemake had not yet heard of counts as incomplete: two cores, two runs.
     assert 4 - finished <= counts_of_rule(done.stdout)["train"] <= 4 - finished + 2
     assert counts_of_rule(done.stdout).get("integrate") is None
+
+
+def _forget(project, part: str) -> None:
+    """Remove a part of the results, and the report, without which Snakemake would not miss it."""
+    shutil.rmtree(project.folder / "results" / part)
+    (project.folder / "results/report.html").unlink()
 
 
 def _started(project) -> subprocess.Popen[str]:
@@ -250,6 +256,7 @@ def test_a_file_with_the_wrong_content_is_named_and_never_used(project):
     path = project.folder / "world/response/gCSI/20170612_gCSI_GRfits.tsv"
     path.write_bytes(path.read_bytes().replace(b"\t", b"\t ", 1))
     (project.folder / "results/raw/gCSI/20170612_gCSI_GRfits.tsv").unlink()
+    _forget(project, "integration")
     done = project.snakemake()
     assert done.returncode != 0
     assert "hedflow: gCSI/20170612_gCSI_GRfits.tsv: the file's sha256 is" in done.stdout

@@ -120,8 +120,24 @@ def test_many_leaking_drugs_are_counted(plain):
 def test_a_row_in_two_parts(kind, part, into, plain):
     rows = make_rows(Split(kind=kind, folds=3), "f0", plain)
     parts = {name: getattr(rows, name) for name in ("train", "validation", "test")}
-    parts[into] = np.append(parts[into], parts[part][0])
-    with pytest.raises(HedflowError, match=f"row {parts[part][0]} is in two parts"):
+    row = parts[part][0]
+    parts[into] = np.append(parts[into], row)
+    name = {
+        "drug_blind": f"Drug {plain.response['drug'][row]}",
+        "cell_blind": f"CELL{plain.response['cell'][row]}",
+        "random_pairs": r"pair in row \d+(, pair in row \d+)?",
+    }[kind]
+    with pytest.raises(HedflowError, match=rf"{kind} f0: {name} \({part}\) is in {into} as well"):
+        audit(kind, [("f0", Rows(**parts))], plain)
+
+
+@pytest.mark.parametrize("kind", ["drug_blind", "random_pairs", "cell_blind"])
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_row_that_is_there_twice(kind, part, plain):
+    rows = make_rows(Split(kind=kind, folds=3), "f0", plain)
+    parts = {name: getattr(rows, name) for name in ("train", "validation", "test")}
+    parts[part] = np.append(parts[part], parts[part][0])
+    with pytest.raises(HedflowError, match=f"{kind} f0: row {parts[part][0]} is"):
         audit(kind, [("f0", Rows(**parts))], plain)
 
 

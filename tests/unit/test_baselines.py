@@ -44,10 +44,7 @@ def slow_effects(rows):
     """Least squares over indicator columns; effects centred over the training rows; 0 where unseen."""
     cells, drugs = sorted({*rows["cell"]}), sorted({*rows["drug"]})
     design = np.array(
-        [
-            [c == x for x in cells] + [d == x for x in drugs]
-            for c, d in zip(rows["cell"], rows["drug"], strict=True)
-        ]
+        [[c == x for x in cells] + [d == x for x in drugs] for c, d in zip(rows["cell"], rows["drug"], strict=True)]
     )
     mean = rows["auc"].mean()
     fit = np.linalg.lstsq(design.astype(float), rows["auc"].to_numpy(float) - mean, rcond=None)[0]
@@ -191,9 +188,7 @@ def test_an_unseen_or_unnamed_tissue_gets_the_global_mean():
     response = grid()
     blind = response["cell"].to_numpy() >= 4
     tissue = np.array(["a", "a", None, "b", "c", None], dtype=object)
-    found = fit_predict(
-        response, np.flatnonzero(~blind), np.flatnonzero(blind), tissue, np.eye(5, dtype=np.uint8)
-    )
+    found = fit_predict(response, np.flatnonzero(~blind), np.flatnonzero(blind), tissue, np.eye(5, dtype=np.uint8))
     np.testing.assert_array_equal(found["tissue_mean"], found["global_mean"])
 
 
@@ -210,9 +205,7 @@ def test_tanimoto_equals_set_arithmetic(seed):
     np.testing.assert_array_equal(np.diag(tanimoto(a, a)), a.any(axis=1).astype(np.float32))
 
 
-@pytest.mark.parametrize(
-    "kind", ["drug_blind", "leave_one_drug_out", "drug_lists", "random_pairs", "cell_blind"]
-)
+@pytest.mark.parametrize("kind", ["drug_blind", "leave_one_drug_out", "drug_lists", "random_pairs", "cell_blind"])
 def test_informed_baselines_differ_from_the_global_mean_on_their_split_and_the_others_do_not(kind):
     response = grid(8, 8)
     rng = np.random.default_rng(0)

@@ -81,9 +81,7 @@ ODD = Config(
             seeds=[0, 7],
             training={"learning_rate": 3e-5, "threads": 2},
         ),
-        "lists": Experiment(
-            models=["null"], split=Split(kind="drug_lists", drugs=["x"], validation_drugs=["y"])
-        ),
+        "lists": Experiment(models=["null"], split=Split(kind="drug_lists", drugs=["x"], validation_drugs=["y"])),
         "upf": Experiment(models=["first"], upf="runs.txt", defaults="d.json"),
     },
     analysis=Analysis(high_error_z=-1.5),
@@ -145,7 +143,10 @@ BAD: dict[str, tuple[dict[Any, Any], str]] = {
         "unknown key 'data.zzz'. Valid: mirror, sources, registry.",
     ),
     "key that is a number": ({1: 2}, "'1' is 1, but keys should be strings"),
-    "wrong source": ({"data": {"sources": ["GDSC1"]}}, "'data.sources.0' is 'GDSC1', which is not a valid name; did you"),
+    "wrong source": (
+        {"data": {"sources": ["GDSC1"]}},
+        "'data.sources.0' is 'GDSC1', which is not a valid name; did you",
+    ),
     "source in other letters": ({"data": {"sources": ["ctrpv2"]}}, "did you mean CTRPv2"),
     "no sources": ({"data": {"sources": []}}, "'data.sources' is []"),
     "source, not a list": ({"data": {"sources": "CCLE"}}, "'data.sources' is 'CCLE', but input should be a valid list"),
@@ -193,7 +194,10 @@ BAD: dict[str, tuple[dict[Any, Any], str]] = {
         "'experiments.mine.split': use_folds has [7], but the folds are 0 to 4",
     ),
     "fold counted from 1": (experiment(split={"folds": 3, "use_folds": [1, 2, 3]}), "use_folds has [3]"),
-    "lists missing": (experiment(split={"kind": "drug_lists"}), "needs the lists `drugs` (test) and `validation_drugs`"),
+    "lists missing": (
+        experiment(split={"kind": "drug_lists"}),
+        "needs the lists `drugs` (test) and `validation_drugs`",
+    ),
     "wrong split": (experiment(split={"kind": "drugblind"}), "did you mean drug_blind"),
     "section that is a number": ({"data": 3}, "'data' is 3, but input should be a valid dictionary"),
     "experiments as a list": ({"experiments": ["a"]}, "'experiments' is ['a'], but input should be a valid dictionary"),

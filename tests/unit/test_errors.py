@@ -62,9 +62,7 @@ def test_point_metrics_agree_with_scipy(frame):
     found = errors.point_metrics(frame["auc"], frame["auc_pred"])
     if np.ptp(frame["auc"]) > 0 and np.ptp(frame["auc_pred"]) > 0:
         assert found["pearson"] == pytest.approx(stats.pearsonr(frame["auc"], frame["auc_pred"])[0], abs=1e-9)
-        assert found["spearman"] == pytest.approx(
-            stats.spearmanr(frame["auc"], frame["auc_pred"])[0], abs=1e-9
-        )
+        assert found["spearman"] == pytest.approx(stats.spearmanr(frame["auc"], frame["auc_pred"])[0], abs=1e-9)
 
 
 def test_perfect_and_constant_predictions():
@@ -126,9 +124,7 @@ def test_z_does_not_feel_shift_or_scale_and_turns_with_the_sign(values, shift, s
 
 
 def test_robust_z_by_hand_and_against_an_outlier():
-    np.testing.assert_allclose(
-        errors.z_score([1, 2, 3, 4, 100.0], robust=True), 0.6745 * np.array([-2, -1, 0, 1, 97])
-    )
+    np.testing.assert_allclose(errors.z_score([1, 2, 3, 4, 100.0], robust=True), 0.6745 * np.array([-2, -1, 0, 1, 97]))
 
 
 @pytest.mark.parametrize("x", [[0.1] * 7, [0.3], [np.nan, 0.3], []])
@@ -223,9 +219,7 @@ def test_drug_errors_add_up_to_the_pooled_ones(frame):
 
 def test_a_planted_high_error_drug_is_found_and_sorted_first():
     rng = np.random.default_rng(1)
-    frame = pd.DataFrame(
-        {"cell": np.tile(np.arange(20), 30), "drug": np.repeat(np.arange(30), 20), "source": "x"}
-    )
+    frame = pd.DataFrame({"cell": np.tile(np.arange(20), 30), "drug": np.repeat(np.arange(30), 20), "source": "x"})
     frame["auc"] = rng.uniform(0.4, 0.9, 600)
     size = np.full(30, 0.02) + np.linspace(0, 0.01, 30)
     size[[5, 11]] = 0.2, 0.3

@@ -149,9 +149,7 @@ def test_parquet_repeats_byte_by_byte(tmp_path: Path) -> None:
     table = pd.DataFrame(TABLE)
     write_parquet(here, table)
     write_parquet(again, table)
-    run_python(
-        WRITE.format(table=repr(TABLE).replace("nan", "float('nan')")), str(elsewhere), hash_seed=5
-    )
+    run_python(WRITE.format(table=repr(TABLE).replace("nan", "float('nan')")), str(elsewhere), hash_seed=5)
     assert here.read_bytes() == again.read_bytes() == elsewhere.read_bytes()
     pd.testing.assert_frame_equal(pd.read_parquet(here), table)
 

@@ -83,7 +83,9 @@ def test_the_lean_toward_low_auc_grows_with_alpha(name):
     assert np.all(np.diff(shares) > 0.01)
 
 
-@pytest.mark.parametrize(("name", "alpha"), [("mse", None), ("mae", None), *((n, a) for n in LEANING for a in (0, 2, 50))])
+@pytest.mark.parametrize(
+    ("name", "alpha"), [("mse", None), ("mae", None), *((n, a) for n in LEANING for a in (0, 2, 50))]
+)
 @pytest.mark.parametrize("auc", [1.0, 0.0, 0.99])
 def test_a_batch_of_one_auc_gives_a_finite_gradient(name, alpha, auc):
     y, p = torch.full((8,), auc), torch.linspace(0.01, 0.9, 8, requires_grad=True)

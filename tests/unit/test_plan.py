@@ -5,17 +5,20 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_splits import make_bundle
 
+import hedflow
 from hedflow import HedflowError
 from hedflow.config import Split, Training, parse_config
 from hedflow.files import write_parquet
 from hedflow.plan import make_plan, summary
 from hedflow.splits import labels
 
+PACKAGE = Path(hedflow.__file__).parent
 POLY = {"name": "mae_poly", "alpha": [1, 2.5]}
 
 
@@ -115,7 +118,7 @@ def test_the_digest_follows_what_decides_the_result(bundle, tmp_path):
     assert make_plan(config_of(split={"folds": 3, "use_folds": [0]}), "e", bundle)["digest"].item() == same
 
 
-def test_the_digest_follows_the_training_code(bundle, repo, tmp_path):
+def test_the_digest_follows_the_training_code(bundle, tmp_path):
     code = """
 import sys
 from hedflow.bundle import open_bundle
@@ -128,7 +131,7 @@ print(make_plan(config, "e", open_bundle(sys.argv[1]))["digest"].item())
 
     def digest_with(name, old, new):
         home = tmp_path / name
-        shutil.copytree(repo / "src" / "hedflow", home / "hedflow", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PACKAGE, home / "hedflow", ignore=shutil.ignore_patterns("__pycache__"))
         if old:
             path = home / "hedflow" / old
             path.write_text(new(path.read_text(encoding="utf-8")), encoding="utf-8")
@@ -170,11 +173,9 @@ def test_a_line_counts_before_the_defaults_and_these_before_the_axes(bundle, tmp
         {"id": "a", "epochs": 9, "fold": 1},
         "",
         {"id": "b", "loss": "mae_exp", "alpha": 4, "model": "b", "index": 1},
-        {"id": "c", "loss": "mse", "seed": 8, "alpha": None},
+        {"id": "c", "loss": "mse", "seed": 8, "alpha": None, "index": 0},
     ]
-    experiment = upf(
-        tmp_path, lines, {"epochs": 5}, split={"folds": 4, "use_folds": [3, 1]}, losses=[POLY], seeds=[2]
-    )
+    experiment = upf(tmp_path, lines, {"epochs": 5}, split={"folds": 4, "use_folds": [3, 1]}, losses=[POLY], seeds=[2])
     table = plan_of(bundle, **experiment).set_index("run")
     epochs = [json.loads(spec)["training"]["epochs"] for spec in table["spec"]]
     assert epochs == [9, 5, 5]
@@ -186,20 +187,18 @@ def test_a_line_counts_before_the_defaults_and_these_before_the_axes(bundle, tmp
 
 
 def test_a_line_names_its_drug(bundle, tmp_path):
-    table = plan_of(
-        bundle, **upf(tmp_path, [{"id": "a", "drug": "BRAND-7"}], split={"kind": "leave_one_drug_out"})
-    )
+    table = plan_of(bundle, **upf(tmp_path, [{"id": "a", "drug": "BRAND-7"}], split={"kind": "leave_one_drug_out"}))
     assert table["label"].item() == bundle.drugs["drug_id"][7]
 
 
 def test_recipes_that_share_a_loss_get_names_of_their_own(bundle, tmp_path):
     lines = [
-        {"id": "a", "epochs": 1},
-        {"id": "b", "epochs": 2},
+        {"id": "a", "epochs": 1, "index": 0},
+        {"id": "b", "epochs": 2, "index": 0},
         {"id": "c", "epochs": 1, "fold": 1},
-        {"id": "d", "batch_size": 8},
-        {"id": "e", "epochs": 2, "seed": 3},
-        {"id": "f", "epochs": 1, "threads": 2},
+        {"id": "d", "batch_size": 8, "index": 0},
+        {"id": "e", "epochs": 2, "seed": 3, "index": 0},
+        {"id": "f", "epochs": 1, "threads": 2, "index": 0},
     ]
     table = plan_of(bundle, **upf(tmp_path, lines))
     assert list(table["method"]) == ["mse", "mse~2", "mse", "mse~3", "mse~2", "mse"]
@@ -231,6 +230,7 @@ LOO = {"split": {"kind": "leave_one_drug_out"}}
         ({"id": "b", "loss": "mae", "alpha": 2}, "mae has no alpha; alpha belongs to mae_poly and mae_exp", {}),
         ({"id": "b", "loss": "mae_exp", "alpha": 51}, "less than or equal to 50", {}),
         ({"id": "b", "loss": "mae_exp", "alpha": -1}, "greater than or equal to 0", {}),
+        ({"id": "b"}, "which of the 5 parts of the drug_blind split?", {}),
         ({"id": "b", "epochs": 0}, "'epochs': Input should be greater than or equal to 1", {}),
         ({"id": "b", "seed": "x"}, "seed 'x', expected a whole number from 0.", {}),
         ({"id": "b", "seed": -1}, "seed -1, expected a whole number from 0.", {}),
@@ -238,7 +238,7 @@ LOO = {"split": {"kind": "leave_one_drug_out"}}
     ],
 )
 def test_a_wrong_line_is_named_by_its_number(line, said, experiment, bundle, tmp_path):
-    settings = upf(tmp_path, [{"id": "a"}, "", line], **experiment)
+    settings = upf(tmp_path, [{"id": "a", "index": 0}, "", line], **experiment)
     with pytest.raises(HedflowError) as error:
         plan_of(bundle, **settings)
     assert str(error.value).startswith(f"{tmp_path / 'runs.upf'} line 3: ")
@@ -247,7 +247,7 @@ def test_a_wrong_line_is_named_by_its_number(line, said, experiment, bundle, tmp
 
 def test_an_id_that_is_there_twice(bundle, tmp_path):
     with pytest.raises(HedflowError, match="experiment 'e': two runs are called RUN001; expected distinct ids"):
-        plan_of(bundle, **upf(tmp_path, [{"id": "RUN001"}, {"id": "RUN002"}, {"id": "RUN001", "seed": 4}]))
+        plan_of(bundle, **upf(tmp_path, [{"id": name, "index": 0} for name in ("RUN001", "RUN002", "RUN001")]))
 
 
 def test_files_that_are_not_there_or_hold_nothing(bundle, tmp_path):

@@ -19,9 +19,7 @@ RANDOM = [f"{metric}_random" for metric in METRICS]
 
 def one_cell(auc, pred, source="CCLE", cell=0):
     auc = np.asarray(auc, dtype=float)
-    return pd.DataFrame(
-        {"cell": cell, "drug": np.arange(len(auc)), "source": source, "auc": auc, "auc_pred": pred}
-    )
+    return pd.DataFrame({"cell": cell, "drug": np.arange(len(auc)), "source": source, "auc": auc, "auc_pred": pred})
 
 
 def score(frame, k, **settings):
@@ -40,9 +38,7 @@ def many(seed=0, cells=6, drugs=30, noise=0.1, steps=1000, source="CCLE"):
     """Rows of several cells, some pairs not measured; ``steps``: few of them make many ties."""
     rng = np.random.default_rng(seed)
     cell, drug = np.divmod(np.arange(cells * drugs), drugs)
-    auc = (
-        np.round(np.clip(rng.beta(4, 1.5, drugs)[drug] + rng.normal(0, 0.1, len(cell)), 0, 1) * steps) / steps
-    )
+    auc = np.round(np.clip(rng.beta(4, 1.5, drugs)[drug] + rng.normal(0, 0.1, len(cell)), 0, 1) * steps) / steps
     pred = np.round((auc + rng.normal(0, noise, len(cell))) * steps) / steps
     frame = pd.DataFrame({"cell": cell, "drug": drug, "source": source, "auc": auc, "auc_pred": pred})
     return frame[rng.random(len(cell)) < 0.85].reset_index(drop=True)
@@ -50,9 +46,7 @@ def many(seed=0, cells=6, drugs=30, noise=0.1, steps=1000, source="CCLE"):
 
 def orders(values):
     """All orders of the items that sort ``values``: every way of breaking its ties."""
-    return [
-        o for o in permutations(range(len(values))) if all(values[a] <= values[b] for a, b in pairwise(o))
-    ]
+    return [o for o in permutations(range(len(values))) if all(values[a] <= values[b] for a, b in pairwise(o))]
 
 
 def test_a_case_by_hand():
@@ -217,13 +211,9 @@ def test_summary_is_the_mean_over_cells_and_its_interval_a_bootstrap_of_drugs():
     draws = pd.DataFrame(draws)
     for metric in ("recall", "ndcg", "precision", "fbeta"):
         low, high = np.quantile(draws[metric], [0.025, 0.975])
-        assert summary.loc[metric, ["low", "high"]].to_numpy(dtype=float) == pytest.approx(
-            [low, high], abs=1e-9
-        )
+        assert summary.loc[metric, ["low", "high"]].to_numpy(dtype=float) == pytest.approx([low, high], abs=1e-9)
     # Spearman: average ranks of copies, not the tiny amounts.
-    assert (
-        summary.loc["spearman", "low"] < summary.loc["spearman", "estimate"] < summary.loc["spearman", "high"]
-    )
+    assert summary.loc["spearman", "low"] < summary.loc["spearman", "estimate"] < summary.loc["spearman", "high"]
 
 
 def test_spearman_of_resamples_equals_scipy_on_literal_copies():
@@ -232,11 +222,7 @@ def test_spearman_of_resamples_equals_scipy_on_literal_copies():
     drugs = np.unique(frame["drug"])
     weights = pd.Series(resample_weights(len(drugs), 1, seed=2)[0], index=drugs)
     literal = frame.loc[frame.index.repeat(weights[frame["drug"]])]
-    assert (
-        found["low"]
-        == found["high"]
-        == pytest.approx(stats.spearmanr(literal["auc"], literal["auc_pred"])[0])
-    )
+    assert found["low"] == found["high"] == pytest.approx(stats.spearmanr(literal["auc"], literal["auc_pred"])[0])
 
 
 def test_perfect_predictions_are_perfect_in_every_resample_and_constant_ones_random():

@@ -236,15 +236,11 @@ def test_source_is_the_truth_over_its_doses_with_the_given_noise(world: World, s
     table = source_auc(world, source)
     cells, drugs = spellings(world, source)
     unknown = set(table["drug_name"]) - set(drugs.index)
-    assert unknown == {"CTRPv2": {MIXTURE}, "GDSCv1": {BLINDED_DRUG}, "GDSCv2": {BLINDED_DRUG}}.get(
-        source, set()
-    )
+    assert unknown == {"CTRPv2": {MIXTURE}, "GDSCv1": {BLINDED_DRUG}, "GDSCv2": {BLINDED_DRUG}}.get(source, set())
     table = table[~table["drug_name"].isin(unknown)]
     table = table.assign(model_id=table["cell_name"].map(cells), drug=table["drug_name"].map(drugs))
     table = table.merge(world.truth, on=["model_id", "drug"], validate="many_to_one")
-    low, high = 6 - np.log10(
-        world.doses.set_index("source").loc[source, ["highest_um", "lowest_um"]].astype(float)
-    )
+    low, high = 6 - np.log10(world.doses.set_index("source").loc[source, ["highest_um", "lowest_um"]].astype(float))
     if source == "CCLE":
         dose = 6 - np.log10([0.0025, 0.008, 0.025, 0.08, 0.25, 0.8, 2.53, 8])
         curves = (table[name].to_numpy()[:, None] for name in ("einf", "ec50", "hs"))
@@ -307,10 +303,7 @@ def parent_key(smiles: str) -> str:
 
 
 def test_structure_tables_agree_on_the_parent(world: World) -> None:
-    keys = {
-        name: parent_key(smiles)
-        for name, smiles in zip(world.drugs["name"], world.drugs["smiles"], strict=True)
-    }
+    keys = {name: parent_key(smiles) for name, smiles in zip(world.drugs["name"], world.drugs["smiles"], strict=True)}
     by_name: dict[str, str] = {}
     for source in ("CCLE", "CTRPv2", "gCSI", "GDSCv1", "GDSCv2"):
         by_name |= {n: keys[d] for n, d in zip(world.drugs[source], world.drugs["name"], strict=True) if n}

@@ -28,17 +28,18 @@ def collect_runs(plan: pd.DataFrame, runs: Sequence[str], folder: Path) -> tuple
     wanted = plan.set_index("run")
     for run in runs:
         record = read_json(folder / run / "run.json")
-        if record["digest"] != wanted.at[run, "digest"]:
+        if record["digest"] != wanted.loc[run, "digest"]:
             raise HedflowError(f"{folder / run}: made by another plan; run `snakemake` again.")
         table = checked(pd.read_parquet(folder / run / "predictions.parquet"), PREDICTIONS, f"predictions of {run}")
         predictions.append(table.assign(run=run))
         records.append(
             {
                 "run": run,
-                "method": wanted.at[run, "method"],
-                "split": wanted.at[run, "split"],
+                "method": wanted.loc[run, "method"],
+                "split": wanted.loc[run, "split"],
                 "seed": int(record["spec"]["seed"]),
                 **record["metrics"],
+                "monitor": record["best"]["monitor"],
                 "validation_mae": record["best"]["validation_mae"],
                 "best_epoch": record["best"]["epoch"],
                 "epochs": len(record["history"]),

@@ -66,7 +66,8 @@ def legal_baselines(split_kind: str, tissue: pd.Series[str]) -> list[str]:
 
 
 def _absolute(frame: pd.DataFrame) -> np.ndarray:
-    return np.abs(frame["auc_pred"].to_numpy(np.float64) - frame["auc"].to_numpy(np.float64))
+    error: np.ndarray = np.abs(frame["auc_pred"].to_numpy(np.float64) - frame["auc"].to_numpy(np.float64))
+    return error
 
 
 def _mask(frame: pd.DataFrame, low: bool | None) -> np.ndarray:
@@ -143,7 +144,7 @@ def contrasts_table(experiment: Experiment) -> pd.DataFrame:
 
 
 def ranges_table(experiment: Experiment) -> pd.DataFrame:
-    """Errors by AUC range, 10 ranges and 2: method, ranges (10 or 2), low, high, n, n_drugs, mae, lower, upper, bias."""
+    """Errors by AUC range: method, ranges (how many: 10 or 2), low, high, n, n_drugs, mae, lower, upper, bias."""
     tables = []
     for name, frame in experiment.frames.items():
         boot, absolute = experiment.bootstrap(frame), _absolute(frame)
@@ -151,10 +152,10 @@ def ranges_table(experiment: Experiment) -> pd.DataFrame:
         for ranges, edges in ((10, EDGES_10), (2, EDGES_2)):
             table = range_errors(frame, edges)
             bounds = []
-            for row in table.itertuples():
+            for low, high in zip(table["low"], table["high"], strict=True):
                 # The last range is closed; float32 keeps a value on its edge on the same side as in range_errors.
-                top = auc <= np.float32(row.high) if row.high == edges[-1] else auc < np.float32(row.high)
-                inside = (auc >= np.float32(row.low)) & top
+                top = auc <= np.float32(high) if high == edges[-1] else auc < np.float32(high)
+                inside = (auc >= np.float32(low)) & top
                 interval = boot.mean(absolute, inside) if inside.any() else None
                 bounds.append((interval.low, interval.high) if interval else (np.nan, np.nan))
             lower_upper = pd.DataFrame(bounds, columns=["lower", "upper"])
@@ -212,6 +213,6 @@ def scores_table(experiment: Experiment) -> pd.DataFrame:
     tables = []
     for name, frame in experiment.methods.items():
         scored = row_scores(frame)
-        floats = scored.select_dtypes("floating").columns
+        floats = scored.select_dtypes(np.floating).columns
         tables.append(scored.astype(dict.fromkeys(floats, np.float32)).assign(method=name))
     return pd.concat(tables, ignore_index=True)

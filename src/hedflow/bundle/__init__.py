@@ -57,7 +57,8 @@ class Bundle:
 
     def array(self, name: str) -> np.ndarray:
         """`cells`, `drugs` or `fingerprints`."""
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        array: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
 
 
 def open_bundle(folder: str | Path, verify: bool = False) -> Bundle:

@@ -25,6 +25,13 @@ def build_bundle(
     out: Path,
 ) -> pd.DataFrame:
     """Write a bundle to `out` from the integrated tables; returns the rows lost (`schemas.LOSSES`)."""
+    # An id without a row would become the index -1, which is the last cell or drug.
+    for name, known in (("cell_id", cells), ("drug_id", drugs)):
+        unknown = response[name][~response[name].isin(known[name])]
+        if len(unknown):
+            raise HedflowError(
+                f"bundle: {name} {unknown.iloc[0]} has responses, but no row in the table of {name[:4]}s."
+            )
     expression = read_expression(list(expression_files))
     tally = Tally([])
     parts = []
@@ -77,10 +84,6 @@ def build_bundle(
 
 def _indexed(rows: pd.DataFrame, cells: pd.DataFrame, drugs: pd.DataFrame) -> pd.DataFrame:
     """Ids -> positions; rows in the order source, drug, cell, whatever order they came in."""
-    for name, known in (("cell_id", cells), ("drug_id", drugs)):
-        unknown = rows[name][~rows[name].isin(known[name])]
-        if len(unknown):
-            raise HedflowError(f"bundle: {name} {unknown.iloc[0]} has responses, but no row in the {name[:4]}s' table.")
     table = pd.DataFrame(
         {
             "cell": pd.Index(cells["cell_id"]).get_indexer(rows["cell_id"]).astype(np.int32),

@@ -85,11 +85,13 @@ def draw_contrasts(tables: Tables, path: Path) -> None:
                 error = [[row["difference"] - row["lower"]], [row["upper"] - row["difference"]]]
                 axis.errorbar(row["difference"], i, xerr=error, fmt="o", color=tables.colour[name], capsize=3)
             axis.axvline(0, color="black", linewidth=1)
-            axis.set(yticks=range(len(methods)), yticklabels=[shown(m) for m in methods], ylim=(len(methods) - 0.5, -0.5))
+            axis.set(yticks=range(len(methods)), ylim=(len(methods) - 0.5, -0.5))
+            axis.set_yticklabels([shown(name) for name in methods])
             axis.set_title(f"{title}, n = {int(rows['n'].max()) if len(rows) else 0:,}", fontsize=12)
             axis.set_xlabel(f"change of MAE against {tables.reference}")
         if not methods:
-            drawn.axes[0].text(0.5, 0.5, "one method: nothing to compare", transform=drawn.axes[0].transAxes, ha="center")
+            axis = drawn.axes[0]
+            axis.text(0.5, 0.5, "one method: nothing to compare", transform=axis.transAxes, ha="center")
 
 
 def draw_ranges2(tables: Tables, path: Path) -> None:
@@ -122,7 +124,9 @@ def draw_ranges10(tables: Tables, path: Path) -> None:
             x = np.arange(len(lows)) + (i - (len(names) - 1) / 2) * 0.11
             error = [rows["mae"] - rows["lower"], rows["upper"] - rows["mae"]]
             label = f"{shown(name)} (strongest naive)" if name == tables.strongest else shown(name)
-            axis.errorbar(x, rows["mae"], error, fmt="o-", color=tables.colour[name], capsize=2, linewidth=1, label=label)
+            axis.errorbar(
+                x, rows["mae"], error, fmt="o-", color=tables.colour[name], capsize=2, linewidth=1, label=label
+            )
         counts = table[table["method"] == names[0]].set_index("low").reindex(lows)
         ticks = [f"{low:.1f}-{row.high:.1f}\n{int(row.n):,}\n{int(row.n_drugs)}" for low, row in counts.iterrows()]
         axis.set(xticks=range(len(lows)), xlabel="true AUC (low = potent) / rows / drugs", ylabel="MAE", ylim=(0, None))
@@ -140,7 +144,7 @@ def draw_ranking(tables: Tables, path: Path) -> None:
         axes = np.array(drawn.axes).reshape(len(sources), len(RANKING))
         for line, source in zip(axes, sources, strict=True):
             for axis, (metric, title) in zip(line, RANKING.items(), strict=True):
-                rows = table.query("source == @source and metric == @metric").set_index("method")
+                rows = table[(table["source"] == source) & (table["metric"] == metric)].set_index("method")
                 for i, name in enumerate(order):
                     if name in rows.index:
                         row = rows.loc[name]
@@ -182,15 +186,18 @@ def draw_drug_errors(tables: Tables, path: Path) -> None:
     drugs = tables.table["drugs"].query("method == @name", local_dict={"name": tables.reference})
     drugs = drugs.sort_values("mae", ignore_index=True)
     high = drugs["drug"].isin(tables.table["high_error_drugs"]["drug"])
+    named = drugs[high].iloc[::-1].head(12)
     with figure(path, 10, 5) as drawn:
         axis = drawn.axes[0]
         axis.scatter(drugs.index, drugs["mae"], s=10, color=GREY, label="drug")
         axis.scatter(drugs.index[high], drugs.loc[high, "mae"], s=22, color="#d55e00", label="high error drug")
-        for i in drugs.index[high][::-1][:12]:
-            axis.annotate(
-                drugs.at[i, "drug_name"], (i, drugs.at[i, "mae"]), (-6, 0), textcoords="offset points", ha="right",
-                va="center", fontsize=9,
-            )  # fmt: skip
+        # Names in a column left of the points, from the worst down, pushed apart where they would overlap.
+        gap, height = 0.045 * drugs["mae"].max(), float("inf")
+        for at, name, mae in zip(named.index, named["drug_name"], named["mae"], strict=True):
+            height = min(mae, height - gap)
+            line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6}
+            spot = (0.8 * len(drugs), height)
+            axis.annotate(name, (at, mae), spot, ha="right", va="center", fontsize=9, arrowprops=line)
         axis.set(xlabel=f"drugs by error (n = {len(drugs)})", ylabel=f"MAE of the drug ({tables.reference})")
         axis.legend(frameon=False, loc="upper left")
 
@@ -199,15 +206,19 @@ def draw_distance(tables: Tables, path: Path) -> None:
     """A drug's MAE against the Tanimoto similarity of its nearest training drug."""
     drugs = tables.table["drugs"].query("method == @name", local_dict={"name": tables.reference})
     high = drugs["drug"].isin(tables.table["high_error_drugs"]["drug"])
-    rho = drugs["similarity"].corr(drugs["mae"], method="spearman") if drugs["similarity"].nunique() > 1 else np.nan
+    varies = drugs["similarity"].min() < drugs["similarity"].max()
+    rho = drugs["similarity"].corr(drugs["mae"], method="spearman") if varies else np.nan
     with figure(path, 8, 5) as drawn:
         axis = drawn.axes[0]
         points = axis.scatter(
             drugs["similarity"], drugs["mae"], c=drugs["low_share"] * 100, cmap="viridis_r", s=18 + 30 * high
         )
         drawn.colorbar(points, label="rows of the drug with AUC < 0.5 (%)")
-        for row in drugs[high].nlargest(8, "mae").itertuples():
-            axis.annotate(row.drug_name, (row.similarity, row.mae), (5, 3), textcoords="offset points", fontsize=9)
+        named, heights = drugs[high].nlargest(12, "mae"), [float("inf")]
+        for name, x, y in zip(named["drug_name"], named["similarity"], named["mae"], strict=True):
+            if heights[-1] - y > 0.03 * drugs["mae"].max():  # else the name would lie on the one above
+                axis.annotate(name, (x, y), (5, 3), textcoords="offset points", fontsize=9)
+                heights.append(y)
         axis.set(xlabel="Tanimoto similarity of the nearest training drug (ECFP)", ylabel=f"MAE ({tables.reference})")
         said = "" if np.isnan(rho) else f"Spearman {rho:.2f}, "
         axis.set_title(f"{said}{len(drugs)} drugs", fontsize=12)
@@ -225,11 +236,10 @@ def draw_z_scores(tables: Tables, path: Path) -> None:
     ]
     with figure(path, 10, 6.5, rows=2, columns=2) as drawn:
         for axis, (column, title, table) in zip(drawn.axes, panels, strict=True):
-            bins = np.linspace(-6, 6, 61 if len(table) > 1000 else 25)
-            for name, colour, style in ((column, "#0072b2", "stepfilled"), (f"{column}_robust", "#d55e00", "step")):
-                values = table[name].dropna().clip(-6, 6)
-                label = "robust" if name.endswith("robust") else "classic"
-                axis.hist(values, bins, histtype=style, color=colour, alpha=0.6 if style != "step" else 1, label=label)
+            bins = np.linspace(-6, 6, 61 if len(table) > 1000 else 25).tolist()
+            classic, robust = (table[name].dropna().clip(-6, 6) for name in (column, f"{column}_robust"))
+            axis.hist(classic, bins, histtype="stepfilled", color="#0072b2", alpha=0.6, label="classic")
+            axis.hist(robust, bins, histtype="step", color="#d55e00", alpha=1, label="robust")
             axis.set_title(f"z of {title}: n = {len(table):,}", fontsize=11)
             axis.set(xlabel="z (beyond ±6 in the last bin)", yscale="log")
         drawn.axes[0].legend(frameon=False)
@@ -248,24 +258,27 @@ def draw_predicted(tables: Tables, path: Path) -> None:
             axis.plot([0, 1], [0, 1], color="black", linewidth=1)
             axis.axvline(LOW_AUC, color="#d55e00", linewidth=1, linestyle=":")
             axis.set(xlabel="true AUC (low = potent)", ylabel="predicted AUC", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-            row = tables.overall.loc[name]
-            axis.set_title(f"{name}: R² {row['r2']:.3f}, n = {int(row['n']):,}", fontsize=11)
+            r2, n = tables.overall["r2"][name], int(tables.overall["n"][name])
+            axis.set_title(f"{name}: R² {r2:.3f}, n = {n:,}", fontsize=11)
             plt.colorbar(found, ax=axis, label="rows")
 
 
 def draw_training(tables: Tables, path: Path) -> None:
-    """Validation MAE over the epochs of every run."""
+    """The validation metric that picks the weights, over the epochs of every run."""
     runs = tables.table["runs"]
+    monitor = str(runs["monitor"].iloc[0])
     with figure(path, 9, 4.5) as drawn:
         axis = drawn.axes[0]
         for name in tables.methods:
             for i, run in enumerate(runs[runs["method"] == name].itertuples()):
                 history = pd.DataFrame(json.loads(run.history))
                 axis.plot(
-                    history["epoch"] + 1, history["validation_mae"], color=tables.colour[name], linewidth=1, alpha=0.7,
+                    history["epoch"] + 1, history[monitor], color=tables.colour[name], linewidth=1, alpha=0.7,
                     label=shown(name) if i == 0 else None,
                 )  # fmt: skip
                 best = history.iloc[int(run.best_epoch)]
-                axis.plot(best["epoch"] + 1, best["validation_mae"], "o", color=tables.colour[name], markersize=4)
-        axis.set(xlabel="epoch (dot: the weights that are kept)", ylabel="validation MAE")
+                axis.plot(best["epoch"] + 1, best[monitor], "o", color=tables.colour[name], markersize=4)
+        axis.set(
+            xlabel="epoch (dot: the weights that are kept)", ylabel=monitor.replace("_", " ").replace("mae", "MAE")
+        )
         axis.legend(frameon=False, title=f"{len(runs)} runs")

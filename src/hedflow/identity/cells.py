@@ -51,9 +51,7 @@ def read_depmap(path: Path) -> dict[str, pd.DataFrame]:
     return dict(frames)
 
 
-def map_cells(
-    names: dict[str, pd.Index[str]], metadata: pd.DataFrame, details: Path, annotation: Path
-) -> pd.DataFrame:
+def map_cells(names: dict[str, pd.Index[str]], metadata: pd.DataFrame, details: Path, annotation: Path) -> pd.DataFrame:
     """Map native names to DepMap ModelIDs.
 
     Args:

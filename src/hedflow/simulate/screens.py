@@ -60,9 +60,7 @@ def screened_pairs(
 def measured_auc(source: str, pairs: pd.DataFrame, noise: float, rng: np.random.Generator) -> Array:
     """Mean viability over the source's own doses, with a normal error of sd `noise`; not clipped."""
     low, high = (6 - np.log10(dose) for dose in reversed(DOSE_RANGE[source]))
-    return hill_auc(pairs["einf"], pairs["ec50"], pairs["hs"], low, high) + rng.normal(
-        scale=noise, size=len(pairs)
-    )
+    return hill_auc(pairs["einf"], pairs["ec50"], pairs["hs"], low, high) + rng.normal(scale=noise, size=len(pairs))
 
 
 def write_ccle(out: Path, pairs: pd.DataFrame, noise: float, rng: np.random.Generator) -> list[str]:
@@ -159,9 +157,7 @@ def write_gcsi(out: Path, pairs: pd.DataFrame, noise: float, rng: np.random.Gene
     return [GCSI_FILE]
 
 
-def write_gdsc(
-    source: str, out: Path, pairs: pd.DataFrame, noise: float, rng: np.random.Generator
-) -> list[str]:
+def write_gdsc(source: str, out: Path, pairs: pd.DataFrame, noise: float, rng: np.random.Generator) -> list[str]:
     """Three columns, one block of rows a DRUG_ID: a drug with two ids has each line twice."""
     columns = ["drug_name", "cell_name", "einf", "ec50", "hs"]
     again = pairs[pairs["drug"].isin(GDSC_REPEATED)]
@@ -203,9 +199,7 @@ def write_ctrp(
                 "cancer_type": lines["site"].where(lines.index % 19 != 7, "NA"),
             }
         ),
-        "compound_info.csv": compounds[["master_cpd_id", "cpd_name", "gene_symbol_of_protein_target"]].fillna(
-            "NA"
-        ),
+        "compound_info.csv": compounds[["master_cpd_id", "cpd_name", "gene_symbol_of_protein_target"]].fillna("NA"),
     }
     for name, table in tables.items():
         write_table(out / CTRP_FOLDER / name, table)

@@ -87,9 +87,7 @@ def make_expression(cells: pd.DataFrame, factors: Array, rng: np.random.Generato
     return table[cells["has_expression"].to_numpy()].reset_index(drop=True)
 
 
-def make_truth(
-    cells: pd.DataFrame, drugs: pd.DataFrame, factors: Array, rng: np.random.Generator
-) -> pd.DataFrame:
+def make_truth(cells: pd.DataFrame, drugs: pd.DataFrame, factors: Array, rng: np.random.Generator) -> pd.DataFrame:
     """The true curve of every (cell line, drug), screened or not.
 
     Returns:
@@ -101,12 +99,7 @@ def make_truth(
         middle, spread, lowest = CLASSES[str(drug[2])]
         weight = weights[str(drug[2])]
         weight = weight / np.linalg.norm(weight) + rng.normal(scale=0.1, size=FACTORS)
-        ec50 = (
-            middle
-            + rng.normal(scale=0.3)
-            + spread * (factors @ weight)
-            + rng.normal(scale=0.15, size=len(cells))
-        )
+        ec50 = middle + rng.normal(scale=0.3) + spread * (factors @ weight) + rng.normal(scale=0.15, size=len(cells))
         ec50 = ec50.clip(2.5, 9.5)
         # An insensitive line is not killed by any dose: the floor rises as the potency falls.
         einf = lowest + (0.85 - lowest) / (1 + np.exp(2.5 * (ec50 - 5)))

@@ -42,9 +42,7 @@ class World:
     registry: pd.DataFrame
 
 
-def simulate_world(
-    out: Path, seed: int = 0, n_cells: int = 60, n_drugs: int = 24, noise: float = 0.03
-) -> World:
+def simulate_world(out: Path, seed: int = 0, n_cells: int = 60, n_drugs: int = 24, noise: float = 0.03) -> World:
     """Write a world laid out like the mirror of the five sources; the same arguments give the same bytes.
 
     Args:

@@ -38,7 +38,8 @@ def standardise(matrix: np.ndarray, training: np.ndarray) -> np.ndarray:
     constant = spread <= 1e-6 * np.maximum(1, np.abs(mean))
     scaled = (matrix - mean) / np.where(constant, 1, spread)
     scaled[:, constant] = 0
-    return np.clip(np.nan_to_num(scaled, nan=0.0, posinf=CLIP, neginf=-CLIP), -CLIP, CLIP).astype(np.float32)
+    clipped: np.ndarray = np.clip(np.nan_to_num(scaled, nan=0.0, posinf=CLIP, neginf=-CLIP), -CLIP, CLIP)
+    return clipped.astype(np.float32)
 
 
 def _moments(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

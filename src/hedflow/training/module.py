@@ -1,4 +1,4 @@
-"""The Lightning module: one optimiser step on an index batch, validation by MAE, best weights kept."""
+"""The Lightning module: one optimiser step on an index batch, validation, best weights kept."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hedflow.losses import LossFunction
 from hedflow.training.inputs import Inputs
 
 LARGEST_RATE = 1e-3
+LOW_AUC = 0.5
 
 
 def highest_rate(training: Training) -> float:
@@ -24,6 +25,13 @@ def highest_rate(training: Training) -> float:
 class DrugResponse(pl.LightningModule):
     """A network, its loss, and the matrices it reads, which move to the device with it."""
 
+    # The buffers: `Inputs`, field by field
+    cells: Tensor
+    drugs: Tensor
+    cell: Tensor
+    drug: Tensor
+    auc: Tensor
+
     def __init__(self, network: nn.Module, loss: LossFunction, inputs: Inputs, training: Training) -> None:
         super().__init__()
         self.network = network
@@ -33,7 +41,8 @@ class DrugResponse(pl.LightningModule):
         for name, tensor in vars(inputs).items():
             self.register_buffer(name, tensor, persistent=False)
         self.history: list[dict[str, float]] = []
-        self.best_mae = float("inf")
+        self.monitor = f"validation_{training.monitor}"
+        self.best = float("inf")
         self.best_epoch = -1
         self.best_weights: dict[str, Tensor] = {}
         self._train: list[Tensor] = []
@@ -50,24 +59,30 @@ class DrugResponse(pl.LightningModule):
         return loss
 
     def validation_step(self, rows: Tensor, _: int) -> None:
-        self._validation.append(torch.abs(self.auc[rows] - self(rows)).sum(dtype=torch.float64))
+        error, low = torch.abs(self.auc[rows] - self(rows)), self.auc[rows] < LOW_AUC
+        parts = [part.sum(dtype=torch.float64) for part in (error, error * low, low)]
+        self._validation.append(torch.stack(parts))
 
     def on_validation_epoch_end(self) -> None:
-        rows = self.trainer.val_dataloaders.count
-        mae = float(torch.stack(self._validation).sum() / rows)
+        batches: Any = self.trainer.val_dataloaders
+        total, total_low, low = torch.stack(self._validation).sum(dim=0).tolist()
+        mae, rest = total / batches.count, batches.count - low
+        # Without a potent (or any other) pair to validate on, the two metrics are one.
+        balanced = (total_low / low + (total - total_low) / rest) / 2 if low and rest else mae
         train = float(torch.stack(self._train).mean())
         self._train, self._validation = [], []
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.history.append({"epoch": self.current_epoch, "loss": train, "validation_mae": mae, "rate": rate})
+        metrics = {"validation_mae": mae, "validation_balanced_mae": balanced}
+        self.history.append({"epoch": self.current_epoch, "loss": train, **metrics, "rate": rate})
         if not (mae < float("inf") and train < float("inf")):
             raise HedflowError(
                 f"training diverged in epoch {self.current_epoch}: loss {train}, validation MAE {mae}; use a lower "
                 "learning_rate or more warmup_epochs."
             )
-        if mae < self.best_mae:
-            self.best_mae, self.best_epoch = mae, self.current_epoch
+        if metrics[self.monitor] < self.best:
+            self.best, self.best_epoch = metrics[self.monitor], self.current_epoch
             self.best_weights = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        self.log("validation_mae", mae, batch_size=1)
+        self.log(self.monitor, metrics[self.monitor], batch_size=1)
 
     def configure_optimizers(self) -> Any:
         settings = self.training_settings
@@ -75,11 +90,12 @@ class DrugResponse(pl.LightningModule):
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimiser, factor=settings.plateau_factor, patience=settings.plateau_patience
         )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": plateau, "monitor": "validation_mae"}}
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": plateau, "monitor": self.monitor}}
 
     def optimizer_step(self, epoch: int, batch: int, optimiser: Any, closure: Any = None) -> None:
         """A step, at a rate that rises linearly over the warm-up."""
-        steps = self.training_settings.warmup_epochs * len(self.trainer.train_dataloader)
+        batches: Any = self.trainer.train_dataloader
+        steps = self.training_settings.warmup_epochs * len(batches)
         if self.global_step < steps:
             for group in optimiser.param_groups:
                 group["lr"] = self.highest_rate * (self.global_step + 1) / steps

@@ -25,10 +25,9 @@ from hedflow.models.uno import Uno
 from hedflow.provenance import versions
 from hedflow.splits import Rows, make_rows
 from hedflow.training.inputs import Batches, Inputs, make_inputs
-from hedflow.training.module import DrugResponse
+from hedflow.training.module import LOW_AUC, DrugResponse
 
 PREDICT_ROWS = 65_536
-LOW_AUC = 0.5
 
 
 def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str | Path, record: str | Path) -> None:
@@ -63,7 +62,12 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
             "rows": {name: len(getattr(rows, name)) for name in ("train", "validation", "test")},
             "parameters": sum(p.numel() for p in module.network.parameters()),
             "metrics": _metrics(opened.response["auc"].to_numpy()[rows.test], auc_pred),
-            "best": {"epoch": module.best_epoch, "validation_mae": module.best_mae},
+            "best": {
+                "epoch": module.best_epoch,
+                "monitor": module.monitor,
+                "validation_mae": module.history[module.best_epoch]["validation_mae"],
+                "validation_balanced_mae": module.history[module.best_epoch]["validation_balanced_mae"],
+            },
             "history": module.history,
             "seconds": {
                 "load": round(loaded - started, 3),
@@ -88,7 +92,7 @@ def _plan_row(plan: str | Path, run: str) -> dict[str, Any]:
 def fit(
     bundle: Bundle, rows: Rows, model: Model, training: Training, loss: str, alpha: float | None, seed: int
 ) -> tuple[DrugResponse, torch.device]:
-    """Train a model on `rows.train`; returns the module with its best weights by validation MAE, and its device."""
+    """Train a model on `rows.train`; returns the module with its best weights by `training.monitor`, and its device."""
     inputs = make_inputs(bundle, rows, model)
     start = float(np.clip(bundle.response["auc"].to_numpy()[rows.train].mean(), 0.01, 0.99))
     module = DrugResponse(make_network(inputs, model, start), make_loss(loss, alpha), inputs, training)
@@ -102,7 +106,7 @@ def fit(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
             devices=1,
             max_epochs=training.epochs,
-            callbacks=[EarlyStopping("validation_mae", patience=training.patience, min_delta=0.0)],
+            callbacks=[EarlyStopping(module.monitor, patience=training.patience, min_delta=0.0)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
