@@ -1,7 +1,7 @@
 """Is this port of Uno plausible? R2 on row-random splits within one source, beside IMPROVE's published R2.
 
-Full width (1000, towers of 3, head of 5), one split 8:1:1 of (cell, drug) pairs. Published: mean of 10 splits, Partin
-et al. 2025 (arXiv 2503.14356). It needs the five-source mirror and, on two cores, some twenty minutes; --epochs changes it.
+Full width (1000, towers of 3, head of 5), one split 8:1:1 of (cell, drug) pairs. Published: mean of 10 splits,
+Partin et al. 2025 (arXiv 2503.14356). It needs the five-source mirror and, on two cores, some twenty minutes.
 Prints one JSON line a source with the ratio of the two R2, then a table.
 
     python benchmarks/bench_uno_random_rows.py --mirror ../shared/data

@@ -21,8 +21,8 @@ from hedflow.files import atomic, read_json
 
 SHOWN_DRUGS = 10
 METHODS = (
-    "**Methods.** Mean absolute error (MAE) over test rows, 95 % intervals over drugs. Bias is prediction minus truth: a "
-    "loss can gain on potent pairs by predicting everything lower, which changes no ranking."
+    "**Methods.** Mean absolute error (MAE) over test rows, 95 % intervals over drugs. Bias is prediction minus truth: "
+    "a loss can gain on potent pairs by predicting everything lower, which changes no ranking."
 )
 
 
