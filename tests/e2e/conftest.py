@@ -2,106 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import yaml
-
-REPO = Path(__file__).parents[2]
-PARTS = ("workflow", "rules", "scripts", "envs", "profiles", "resources", "src", "config.yaml")
-CONFIG = {
-    "results": "results",
-    "data": {"mirror": "world", "registry": "world/datasets.csv"},
-    "models": {
-        "tiny": {"width": 16, "tower_depth": 1, "head_depth": 1, "drug_features": ["fingerprints"], "dropout": 0}
-    },
-    "experiments": {
-        "losses": None,
-        "toy": {
-            "split": {"kind": "drug_blind", "folds": 2},
-            "models": ["tiny"],
-            "losses": [{"name": "mse"}, {"name": "mae_poly", "alpha": [2]}],
-            "training": {"epochs": 3, "batch_size": 256, "learning_rate": 0.003, "warmup_epochs": 0},
-        },
-    },
-    "analysis": {"top_k": 5, "bootstrap": 100},
-}
-
-
-@dataclass
-class Project:
-    """A project folder and how its user runs it."""
-
-    folder: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": path}
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "snakemake", "--configfile", "toy.yaml", *arguments]
-
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake to its end; stdout holds both streams."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-
-    def configure(self, change) -> None:
-        """Edit toy.yaml by a function of its content."""
-        config = yaml.safe_load((self.folder / "toy.yaml").read_text())
-        change(config)
-        (self.folder / "toy.yaml").write_text(yaml.safe_dump(config))
-
-    def jobs(self, *arguments: str) -> dict[str, int]:
-        """Jobs that a dry run would do, by rule."""
-        done = self.snakemake("-n", *arguments)
-        assert done.returncode == 0, done.stdout
-        return counts(done.stdout)
-
-
-def counts(output: str) -> dict[str, int]:
-    """The first `Job stats` table of Snakemake's output; empty where there is nothing to do."""
-    found: dict[str, int] = {}
-    lines = iter(output.splitlines())
-    for line in lines:
-        if line.startswith("Job stats:"):
-            next(lines), next(lines)
-            for row in lines:
-                fields = row.split()
-                if len(fields) != 2 or fields[0] == "total":
-                    return found
-                found[fields[0]] = int(fields[1])
-    return found
+from project import CONFIG, Project, copy_project
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
     """A project whose experiment has run; not to be changed."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
-    folder.mkdir()
-    for part in PARTS:
-        source = REPO / part
-        ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=ignore)
-        else:
-            shutil.copy(source, folder / part)
+    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
+    folder = project.folder
     (folder / "toy.yaml").write_text(yaml.safe_dump(CONFIG))
-    project = Project(folder)
     subprocess.run(
         [sys.executable, "-m", "hedflow.cli", "simulate", "world", "--cells", "40", "--drugs", "16"],
         cwd=folder,

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def test_the_first_run_makes_a_report_that_opens_with_the_answer(finished):
 
 
 def test_summary_prints_the_report_and_three_numbers(finished):
-    command = [*finished.command()[:2], "hedflow.cli", "summary"]
+    command = [sys.executable, "-m", "hedflow.cli", "summary"]
     done = subprocess.run(
         command, cwd=finished.folder, env=finished.environment, capture_output=True, text=True, check=True
     )

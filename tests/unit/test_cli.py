@@ -1,0 +1,51 @@
+"""The command `hedflow`, as a process and in one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from hedflow.cli import main
+
+
+def test_check_says_what_a_configuration_uses(repo, monkeypatch, capsys):
+    monkeypatch.chdir(repo)
+    assert main(["check"]) == 0
+    assert "sources CCLE, GDSCv1, GDSCv2; 6 files" in capsys.readouterr().out
+
+
+def test_a_mistake_is_one_sentence_and_status_1(tmp_path):
+    (tmp_path / "config.yaml").write_text("expriments: {}\n")
+    command = [sys.executable, "-m", "hedflow.cli", "check"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("hedflow: config.yaml: unknown key 'expriments'; did you mean experiments?")
+    assert done.stderr.count("\n") == 1
+
+
+def test_plan_lists_the_runs_of_the_bundle_that_is_there(world_bundle, tmp_path, repo, monkeypatch, capsys):
+    monkeypatch.chdir(repo)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "bundle").symlink_to(world_bundle.folder)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"results": str(tmp_path / "results")}))
+    assert main(["plan", "--config", str(tmp_path / "config.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert "losses: 20 runs (4 methods, 5 splits, 1 seed)" in out
+    assert "uno_small.mae_poly-2.drug_blind-f0.s0" in out
+
+
+def test_simulate_writes_a_world_that_a_configuration_can_use(tmp_path, capsys):
+    assert main(["simulate", str(tmp_path / "world"), "--cells", "12", "--drugs", "6"]) == 0
+    data = {"mirror": str(tmp_path / "world"), "registry": str(tmp_path / "world" / "datasets.csv")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": data}))
+    assert main(["check", "--config", str(tmp_path / "config.yaml")]) == 0
+    assert "CCLE, CTRPv2, gCSI, GDSCv1, GDSCv2" in capsys.readouterr().out
+
+
+def test_an_unknown_command_lists_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
+        main(["chek"])
+    assert "check" in capsys.readouterr().err
