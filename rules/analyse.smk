@@ -6,7 +6,6 @@ from hedflow.figures import FIGURES
 
 rule collect:
     input:
-        manifest=rules.build_bundle.output.manifest,
         plan=ancient(f"{RESULTS}/{{experiment}}/plan.parquet"),
         predictions=lambda wildcards: expand(
             rules.train.output.predictions,
@@ -45,7 +44,7 @@ rule baselines:
         splits=lambda wildcards: digest(sorted(set(plan_of(wildcards).split))),
         split=lambda wildcards: CONFIG.experiments[wildcards.experiment].split.model_dump(),
         neighbours=CONFIG.analysis.neighbours,
-        code=code_digest("hedflow.analysis.collect"),
+        code=code_digest("hedflow.analysis.naive"),
     message:
         "Predict the test rows of '{wildcards.experiment}' by the naive baselines"
     script:

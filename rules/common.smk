@@ -13,6 +13,7 @@ from hedflow.files import digest
 from hedflow.provenance import code_digest
 from hedflow.registry import (
     identity_files,
+    left_out_files,
     needed_files,
     read_registry,
     source_files,

@@ -32,6 +32,9 @@ rule answer:
         integration=rules.integration_report.output.table,
         audits=expand(rules.audit.output[0], experiment=EXPERIMENTS),
         figures=expand(rules.figures.output, experiment=EXPERIMENTS),
+        tables=expand(rules.analyse.output, experiment=EXPERIMENTS),
+        response=rules.integrate.output.response,
+        cell_identity=rules.integrate.output.cell_identity,
     output:
         page=f"{RESULTS}/report/answer.rst",
         numbers=f"{RESULTS}/report/answer.json",
@@ -41,6 +44,7 @@ rule answer:
         CONDA
     params:
         experiments=EXPERIMENTS,
+        left_out=left_out_files(CONFIG.data, REGISTRY),
         results=subpath(input.integration, parent=True),
         code=code_digest("hedflow.report"),
     message:
@@ -62,8 +66,9 @@ rule report:
     conda:
         CONDA
     params:
-        # Its content: an absolute path would make the page anew when the project is moved.
-        style=digest(Path(workflow.source_path("../workflow/report/style.css")).read_text()),
+        # Captions and style by content: absolute paths would make the page anew when the project is moved.
+        texts=digest({path.name: path.read_text() for path in sorted(Path(workflow.basedir, "report").glob("*.*"))}),
+        code=code_digest("hedflow.report"),
     message:
         "Pack figures, tables and provenance into one page"
     script:

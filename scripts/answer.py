@@ -5,6 +5,8 @@ from hedflow.report import make_answer
 from hedflow.script import job
 
 with job(snakemake):
-    page, numbers = make_answer(snakemake.params.results, snakemake.params.experiments)
+    page, numbers = make_answer(
+        snakemake.params.results, snakemake.params.experiments, left_out=snakemake.params.left_out
+    )
     write_text(snakemake.output.page, page)
     write_json(snakemake.output.numbers, numbers)

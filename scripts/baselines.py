@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from hedflow.analysis.collect import parts_of, predict_baselines
+from hedflow.analysis.naive import predict_baselines
 from hedflow.bundle import open_bundle
 from hedflow.files import write_parquet
+from hedflow.plan import parts_of
 from hedflow.script import job
 
 with job(snakemake):

@@ -8,7 +8,7 @@ import pytest
 
 from hedflow.bundle import Bundle, open_bundle
 from hedflow.bundle.build import build_bundle
-from hedflow.config import SOURCES, Data, Features
+from hedflow.config import SOURCES, Data, Features, load_config
 from hedflow.integrate import Integrated, integrate
 from hedflow.registry import identity_files, needed_files, read_registry, source_files
 from hedflow.retrieve import retrieve
@@ -24,7 +24,8 @@ def repo() -> Path:
 @pytest.fixture(scope="session")
 def mirror(repo: Path) -> Path:
     """The mirror of the five sources; mark tests that use it with `mirror`."""
-    folder = repo.parent / "shared" / "data"
+    configured = load_config(repo / "config.yaml").data.mirror
+    folder = (repo / configured).resolve() if configured else repo.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no mirror of the five sources at {folder}")
     return folder

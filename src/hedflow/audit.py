@@ -5,7 +5,6 @@ It does not ask the splitter: structures are compared again from their SMILES.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,8 +13,8 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import Split
 from hedflow.identity.drugs import parent
+from hedflow.plan import parts_of
 from hedflow.splits import Rows, make_rows, twin_groups
 
 DRUG_BLIND = ("drug_blind", "leave_one_drug_out", "drug_lists")
@@ -95,8 +94,6 @@ def _list(names: list[str]) -> str:
 def audit_plan(plan: pd.DataFrame, bundle: Bundle) -> list[dict[str, Any]]:
     """Audit every part of the splits that a plan's runs use; one record a part."""
     records: list[dict[str, Any]] = []
-    for spec in (json.loads(text) for text in plan.drop_duplicates("split")["spec"]):
-        split = Split(**spec["split"])
-        rows = make_rows(split, spec["label"], bundle)
-        records += audit(split.kind, [(spec["label"], rows)], bundle)
+    for label, split in parts_of(plan):
+        records += audit(split.kind, [(label, make_rows(split, label, bundle))], bundle)
     return records

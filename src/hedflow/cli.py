@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name == "config":
             command.add_argument("--root", default=".", help="the project's folder")
         if name == "summary":
-            command.add_argument("--results", default="results", help="the results folder")
+            command.add_argument("--results", help="the results folder (what config.yaml says)")
         if name == "simulate":
             command.add_argument("out", help="folder to write")
             command.add_argument("--seed", type=int, default=0)
@@ -42,12 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
 def check(given: argparse.Namespace) -> None:
     """Check a configuration and say what it will use."""
     from hedflow.config import load_config
-    from hedflow.registry import needed_files, read_registry
+    from hedflow.registry import left_out_files, needed_files, read_registry
 
     config = load_config(given.config)
-    files = needed_files(config.data, read_registry(config.data.registry))
+    registry = read_registry(config.data.registry)
+    files = needed_files(config.data, registry)
     print(f"{given.config} is valid: sources {', '.join(config.data.names)}; {len(files)} files;")
     print(f"experiments {', '.join(config.experiments)}.")
+    if left := left_out_files(config.data, registry):
+        print(f"Found in a mirror only, so drugs they name may be missing: {', '.join(left)}.")
 
 
 def write_config(given: argparse.Namespace) -> None:
@@ -75,9 +78,10 @@ def plan(given: argparse.Namespace) -> None:
 
 def summary(given: argparse.Namespace) -> None:
     """Say where the report is and its most important numbers."""
+    from hedflow.config import load_config
     from hedflow.report import headline
 
-    print(headline(given.results))
+    print(headline(given.results or load_config("config.yaml").results))
 
 
 def simulate(given: argparse.Namespace) -> None:

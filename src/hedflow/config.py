@@ -105,7 +105,11 @@ class Training(Strict):
     warmup_epochs: int = Field(5, ge=0, description="Epochs in which the learning rate rises to its highest.")
     plateau_patience: int = Field(3, ge=0, description="Epochs without progress before the rate is multiplied by:")
     plateau_factor: float = Field(0.5, gt=0, lt=1, description="... this factor.")
-    patience: int = Field(20, ge=1, description="Stop after this many epochs without progress of the monitor.")
+    patience: int = Field(
+        20,
+        ge=1,
+        description="Stop after this many epochs without progress of the monitor; those of the warm-up do not count.",
+    )
     monitor: Literal["balanced_mae", "mae"] = Field(
         "balanced_mae",
         description="Validation metric that stops a run and picks its weights, the same for every loss and alpha: mae, "
@@ -196,7 +200,9 @@ class Analysis(Strict):
         2.0,
         description="A drug whose mean absolute error lies this many SD above the drugs' mean is a high error drug.",
     )
-    bootstrap: int = Field(1000, ge=100, description="Resamples of the drugs for the intervals.")
+    bootstrap: int = Field(
+        1000, ge=100, description="Resamples of the drugs for the intervals; rankings use 200 of them at most."
+    )
     neighbours: int = Field(10, ge=1, description="Neighbours of the Tanimoto-kNN baseline.")
     seed: int = Field(0, ge=0, description="Seed of the resamples.")
 
@@ -216,13 +222,13 @@ DEFAULT_EXPERIMENTS = {
             Loss(name="mae_exp", alpha=[4]),
         ],
         training={
-            "epochs": 12,
+            "epochs": 15,
             "epoch_rows": 65536,
             "batch_size": 2048,
             "learning_rate": 0.0003,
             "warmup_epochs": 1,
             "plateau_patience": 1,
-            "patience": 3,
+            "patience": 5,
         },
     )
 }

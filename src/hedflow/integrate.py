@@ -11,30 +11,13 @@ import pandas as pd
 from hedflow import HedflowError
 from hedflow.identity.cells import describe_cells, map_cells, name_cells, read_depmap
 from hedflow.identity.drugs import describe_drugs, map_drugs, read_structures
-from hedflow.schemas import CELLS, DRUGS, LOSSES, RESPONSE, checked
+from hedflow.schemas import CELLS, DRUGS, RESPONSE, checked
 from hedflow.sources import read_source
+from hedflow.tally import Tally
 
 # Noise and slow growth in the control put some AUCs a little above 1: those are set to 1. Twice the control's
 # growth is no response.
 HIGHEST_AUC = 2.0
-
-
-@dataclass
-class Tally:
-    """Counts the rows each step loses, and why."""
-
-    rows: list[tuple[str, str, str, int, int, int]]
-
-    def keep(self, table: pd.DataFrame, source: str, step: str, reason: str, good: pd.Series[bool]) -> pd.DataFrame:
-        """The rows where `good`; the others are counted under `step` and `reason`."""
-        kept = table[good.to_numpy()]
-        self.rows.append((source, step, reason, len(table), len(table) - len(kept), len(kept)))
-        return kept
-
-    def table(self) -> pd.DataFrame:
-        """`schemas.LOSSES`."""
-        columns = ["source", "step", "reason", "rows_before", "rows_lost", "rows_after"]
-        return checked(pd.DataFrame(self.rows, columns=columns), LOSSES, "integration report")
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,24 @@ def make_plan(config: Config, experiment: str, bundle: Bundle) -> pd.DataFrame:
     runs = _from_upf(config, experiment, bundle) if wanted.upf else _from_axes(config, experiment, bundle)
     table = pd.DataFrame([_row(experiment, bundle, wanted.split, **run) for run in runs])
     table = table.assign(method=_methods(table)).drop(columns="recipe")
+    _check_same_parts(experiment, table)
     twice = table["run"][table["run"].duplicated()]
     if len(twice):
         raise HedflowError(f"experiment '{experiment}': two runs are called {twice.iloc[0]}; expected distinct ids.")
     return table
+
+
+def _check_same_parts(experiment: str, table: pd.DataFrame) -> None:
+    """Methods are compared on the same test rows: each must be tried on the same parts of the split."""
+    parts = {str(name): set(rows["split"]) for name, rows in table.groupby("method", sort=False)}
+    (first, wanted), *others = parts.items()
+    for name, found in others:
+        if found != wanted:
+            odd = sorted(found ^ wanted)[0]
+            raise HedflowError(
+                f"experiment '{experiment}': {first} and {name} are tried on different parts of the split ({odd} by "
+                "one of them only) and could not be compared; give both the same parts, or an experiment each."
+            )
 
 
 def _methods(table: pd.DataFrame) -> list[str]:
@@ -232,6 +246,12 @@ def _upf_label(wanted: Experiment, bundle: Bundle, given: dict[str, Any], where:
     if type(index) is not int or not 0 <= index < len(parts):
         raise HedflowError(f"{where}: index {index!r}, expected a whole number from 0 to {len(parts) - 1}.")
     return parts[index]
+
+
+def parts_of(plan: pd.DataFrame) -> list[tuple[str, Split]]:
+    """The distinct (label, split) that a plan's runs use."""
+    specs = [json.loads(spec) for spec in plan.drop_duplicates("split")["spec"]]
+    return [(spec["label"], Split(**spec["split"])) for spec in specs]
 
 
 def summary(plan: pd.DataFrame) -> str:

@@ -116,6 +116,15 @@ def identity_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
     return tuple(key for key in wanted if key in registry and _available(data, registry[key]))
 
 
+def left_out_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
+    """Keys of the files that would help to identify drugs, but are found in a mirror only and there is none."""
+    if not data.annotated:
+        return ()
+    return tuple(
+        key for key in STRUCTURE_FILES if key in registry and not _available(data, registry[key]) and not data.mirror
+    )
+
+
 def _available(data: Data, entry: Entry) -> bool:
     if data.mirror is not None:
         return bool(entry.mirror)

@@ -26,15 +26,21 @@ METHODS = (
 )
 
 
-def make_answer(results: str | Path, experiments: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """The opening page and its numbers, from the tables below `results`."""
+def make_answer(
+    results: str | Path, experiments: Sequence[str], left_out: Sequence[str] = ()
+) -> tuple[str, dict[str, Any]]:
+    """The opening page and its numbers, from the tables below `results`.
+
+    Args:
+        left_out: structure tables that could not be had with this configuration.
+    """
     results = Path(results)
     pages, numbers = ["What makes the ranking of potent drugs better?", "=" * 46, ""], {}
     for name in experiments:
         page, found = _experiment(results / name, name)
         pages += page
         numbers[name] = found
-    return "\n".join([*pages, *_data(results)]) + "\n", numbers
+    return "\n".join([*pages, *_data(results, left_out)]) + "\n", numbers
 
 
 def _experiment(folder: Path, name: str) -> tuple[list[str], dict[str, Any]]:
@@ -45,6 +51,7 @@ def _experiment(folder: Path, name: str) -> tuple[list[str], dict[str, Any]]:
     lines += _image(folder / "figures" / "tradeoff.png")
     lines += ["", METHODS, ""]
     lines += _table(_methods(tables))
+    lines += [_kept_epochs(tables["runs"]), ""]
     lines += ["", f"**High error drugs** of {numbers['reference']}, the worst {SHOWN_DRUGS}:", ""]
     lines += _table(_drugs(tables["high_error_drugs"])) if len(tables["high_error_drugs"]) else ["None.", ""]
     return lines, numbers
@@ -58,6 +65,7 @@ def _numbers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     contrasts = tables["contrasts"]
     against = contrasts[contrasts["against"] == reference]
     low = against[against["part"] == "mae_low"]
+    low = low.dropna(subset="difference")  # without a potent pair there is nothing to say of them
     best = str(low.set_index("method")["difference"].idxmin()) if len(low) else None
 
     def contrast(method: str | None, part: str, other: str) -> dict[str, Any] | None:
@@ -101,7 +109,7 @@ def _sentences(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list
     contrasts = tables["contrasts"].query("against == @reference", local_dict={"reference": reference})
     said = []
     if len(contrasts):
-        low = contrasts[contrasts["part"] == "mae_low"].sort_values("difference")
+        low = contrasts[(contrasts["part"] == "mae_low") & (contrasts["n"] > 0)].sort_values("difference")
         helps, harms = low[low["upper"] < 0], low[low["lower"] > 0]
         said.append(
             f"**Which losses help on potent pairs (true AUC < 0.5)?** {_named(helps['method']) or 'None'} "
@@ -114,8 +122,25 @@ def _sentences(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list
                 f"* {row['method']}: potent pairs {_change(row)} on {row['n']:,} rows of {row['n_drugs']} drugs; "
                 f"the rest {_change(rest.loc[row['method']])}."
             )
+        if low.empty:
+            said.append("No pair with a true AUC below 0.5 was tested.")
+    said += _shift_sentences(tables["equal_cost"])
     said.append(_naive_sentence(tables, numbers))
-    said += _ranking_sentence(tables, reference)
+    said += _ranking_sentence(tables, reference, int(tables["comparison"]["top_k"].iloc[0]))
+    return said
+
+
+def _shift_sentences(equal_cost: pd.DataFrame) -> list[str]:
+    """Whether a method's gain on potent pairs is more than what lowering every prediction buys."""
+    if equal_cost.empty:
+        return []
+    said = ["**Is that more than predicting everything lower?** On potent pairs, at the same error on the rest:"]
+    for row in equal_cost.to_dict("records"):
+        verdict = "better" if row["upper"] < 0 else "worse" if row["lower"] > 0 else "no different"
+        said.append(
+            f"* {row['method']} is {verdict} than the naive {shown(row['naive'])} less {row['shift']:.3f}: "
+            f"{row['difference']:+.4f} [{row['lower']:+.4f} to {row['upper']:+.4f}]."
+        )
     return said
 
 
@@ -133,22 +158,23 @@ def _naive_sentence(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) ->
     contrasts = tables["contrasts"].query("against == @naive and part == 'mae'", local_dict={"naive": naive})
     beats = contrasts[contrasts["upper"] < 0]["method"]
     loses = contrasts[contrasts["lower"] > 0]["method"]
-    said = f"**Does any model beat the naive one?** The strongest naive baseline is {shown(naive)}"
+    said = f"**Does any model beat the naive ones?** By absolute error the strongest is the {shown(naive)}"
     said += f" (MAE {numbers['strongest_naive_mae']:.4f}). "
     said += f"{_named(beats)} beat{'s' if len(beats) == 1 else ''} it" if len(beats) else "No model beats it"
     said += " by an interval that excludes 0"
     said += f"; {_named(loses)} {'is' if len(loses) == 1 else 'are'} worse than it" if len(loses) else ""
     best = contrasts.query("method == @m", local_dict={"m": numbers["best_overall"]}).iloc[0]
     said += f". The closest, {numbers['best_overall']}: {_change(best)}. "
-    # The naive baselines predict means: a model that predicts medians has the lower absolute error for nothing.
+    # AUC is skewed: predicting medians lowers the absolute error, predicting means the squared one, for nothing.
+    squared = shown(str(tables["comparison"]["strongest_squared"].iloc[0]))
     models = tables["methods"].query("source == 'all' and not naive").set_index("method")["r2_normalised"]
     return said + (
-        f"By squared error, where predicting medians is no advantage, the best model is {models.idxmax()}: R² over the "
-        f"naive one {models.max():+.3f} (above 0 would be better than it)."
+        f"By squared error the strongest is the {squared}, and the best model {models.idxmax()} has an R² over it of "
+        f"{models.max():+.3f} (above 0: better than it)."
     )
 
 
-def _ranking_sentence(tables: dict[str, pd.DataFrame], reference: str) -> list[str]:
+def _ranking_sentence(tables: dict[str, pd.DataFrame], reference: str, k: int) -> list[str]:
     table = tables["ranking"].query("metric == 'recall'")
     if table.empty:
         return ["**Ranking.** No source has cell lines with enough tested drugs to rank."]
@@ -161,14 +187,14 @@ def _ranking_sentence(tables: dict[str, pd.DataFrame], reference: str) -> list[s
             f"best {shown(str(best['method']))} {best['estimate']:.1%}, random {own['random']:.1%} "
             f"({int(own['n_cells'])} lines, {int(own['n_drugs'])} drugs)"
         )
-    lead = "**Ranking.** Share of a line's truly best drugs among the predicted best (recall@k): "
-    return [lead + "; ".join(parts) + ".", _ranks_better(tables["ranking_differences"], reference)]
+    lead = f"**Ranking.** Share of a line's {k} truly best drugs among the {k} predicted best (recall@{k}): "
+    return [lead + "; ".join(parts) + ".", _ranks_better(tables["ranking_differences"], reference, k)]
 
 
-def _ranks_better(differences: pd.DataFrame, reference: str) -> str:
+def _ranks_better(differences: pd.DataFrame, reference: str, k: int) -> str:
     """Whether any method ranks better than the reference: a lower error on potent pairs alone does not say so."""
     said = []
-    for metric, shown_as in (("recall", "recall@k"), ("ndcg", "NDCG@k")):
+    for metric, shown_as in (("recall", f"recall@{k}"), ("ndcg", f"NDCG@{k}")):
         rows = differences[(differences["metric"] == metric) & (differences["low"] > 0)]
         found = [f"{shown(str(m))} ({s})" for m, s in zip(rows["method"], rows["source"], strict=True)]
         said.append(f"{', '.join(found) or 'no method'} by {shown_as}")
@@ -198,6 +224,13 @@ def _methods(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             "R² over naive": [f"{value:+.3f}" for value in rows["r2_normalised"]],
         }
     )
+
+
+def _kept_epochs(runs: pd.DataFrame) -> str:
+    """How long each method's kept weights were trained: a hardly trained loss is not compared for what it is."""
+    kept = (runs["best_epoch"] + 1).groupby(runs["method"], sort=False)
+    said = [f"{name} {epochs.min()} to {epochs.max()}" for name, epochs in kept]
+    return f"Epochs behind the kept weights, over the runs: {'; '.join(said)}."
 
 
 def _drugs(table: pd.DataFrame) -> pd.DataFrame:
@@ -238,7 +271,7 @@ def _image(path: Path) -> list[str]:
     return [".. raw:: html", "", *(f"   {line}" for line in (opening, *encoded, '">')), ""]
 
 
-def _data(results: Path) -> list[str]:
+def _data(results: Path, left_out: Sequence[str]) -> list[str]:
     manifest = read_json(results / "bundle" / "manifest.json")
     losses = pd.read_parquet(results / "integration_report.parquet")
     cells = pd.read_parquet(results / "integration" / "cell_identity.parquet")
@@ -259,6 +292,13 @@ def _data(results: Path) -> list[str]:
         f"{manifest['drugs']} drugs: {sources}. {identity}. A drug is its parent structure (connectivity). "
         f"{len(manifest['genes']):,} genes, {len(manifest['descriptors'])} descriptors. Bundle {manifest['digest']}.",
         "",
+        _clipped(results),
+        "",
+        *(
+            [f"Not to be had without a mirror, so drugs they name may be missing: {', '.join(left_out)}.", ""]
+            if left_out
+            else []
+        ),
         "AUC is each provider's own on a scale of 0 to 1, low = potent; dose ranges differ between sources, so a row "
         "of one is not comparable with a row of another to the last digit.",
         "",
@@ -284,10 +324,23 @@ def pack_report(config: dict[str, Any], out: str | Path, target: str, stylesheet
             raise HedflowError(f"snakemake --report failed: {last[0]}")
 
 
+def _clipped(results: Path) -> str:
+    response = pd.read_parquet(
+        results / "integration" / "response.parquet", columns=["source", "clipped", "replicates"]
+    )
+    sums = response.groupby("source", sort=False)[["clipped", "replicates"]].sum()
+    said = [
+        f"{name} {row.clipped:,} ({row.clipped / row.replicates:.1%})" for name, row in sums.iterrows() if row.clipped
+    ]
+    return f"Measurements with an AUC above 1, set to 1: {', '.join(said) or 'none'}."
+
+
 def headline(results: str | Path) -> str:
     """What `make run` ends with: where the report is, and the three numbers that matter most."""
     results = Path(results)
     lines = [f"The report: {results / 'report.html'}"]
+    if not (results / "report" / "answer.json").is_file():
+        raise HedflowError(f"{results / 'report' / 'answer.json'}: no such file; run `snakemake` first.")
     for name, found in read_json(results / "report" / "answer.json").items():
         size = f"{found['runs']} runs, {found['rows']:,} test rows, {found['drugs']} drugs"
         lines.append(f"{name} ({found['split']}, {size}):")

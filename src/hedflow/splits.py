@@ -77,7 +77,7 @@ def _three(test: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _units(split: Split, label: str, bundle: Bundle, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Test and validation units (groups of twins, cells, or pairs)."""
-    rng = np.random.default_rng([split.seed, len(split.kind)])
+    rng = np.random.default_rng([split.seed, *split.kind.encode()])
     order = rng.permutation(np.unique(unit))
     if split.kind == "leave_one_drug_out":
         drug = pd.Index(bundle.drugs["drug_id"]).get_loc(label)

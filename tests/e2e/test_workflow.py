@@ -229,13 +229,17 @@ def test_a_upf_file_of_the_reference_runs_as_it_is(project):
 
 
 @pytest.mark.parametrize("kind", ["cell_blind", "random_pairs"])
-def test_other_splits_run_to_the_report(project, kind):
+def test_other_splits_run_to_the_report_in_a_folder_elsewhere(project, kind, tmp_path):
+    """`results` may be an absolute path: on a cluster it is the scratch disk."""
+    shutil.move(project.folder / "results", tmp_path / "scratch")
+    project.configure(lambda c: c.update(results=str(tmp_path / "scratch")))
     project.configure(
         lambda c: c["experiments"]["toy"].update(split={"kind": kind, "folds": 2}, losses=[{"name": "mae"}])
     )
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
-    assert json.loads((project.folder / "results/report/answer.json").read_text())["toy"]["split"] == kind
+    assert json.loads((tmp_path / "scratch/report/answer.json").read_text())["toy"]["split"] == kind
+    assert (tmp_path / "scratch/report.html").stat().st_size < 10e6
 
 
 @pytest.mark.parametrize(

@@ -173,13 +173,15 @@ def test_a_line_counts_before_the_defaults_and_these_before_the_axes(bundle, tmp
         {"id": "a", "epochs": 9, "fold": 1},
         "",
         {"id": "b", "loss": "mae_exp", "alpha": 4, "model": "b", "index": 1},
-        {"id": "c", "loss": "mse", "seed": 8, "alpha": None, "index": 0},
+        {"id": "c", "loss": "mse", "seed": 8, "alpha": None, "index": 1},
     ]
     experiment = upf(tmp_path, lines, {"epochs": 5}, split={"folds": 4, "use_folds": [3, 1]}, losses=[POLY], seeds=[2])
     table = plan_of(bundle, **experiment).set_index("run")
     epochs = [json.loads(spec)["training"]["epochs"] for spec in table["spec"]]
     assert epochs == [9, 5, 5]
-    assert list(table["label"]) == ["f1", "f1", "f3"]  # `fold` is the fold's name, `index` the place in use_folds
+    assert list(table["label"]) == ["f1", "f1", "f1"]  # `fold` is the fold's name, `index` the place in use_folds
+    first = upf(tmp_path, [{"id": "a", "index": 0}], split={"folds": 4, "use_folds": [3, 1]})
+    assert list(plan_of(bundle, **first)["label"]) == ["f3"]
     assert list(table["loss"]) == ["mae_poly-1", "mae_exp-4", "mse"]
     assert list(table["model"]) == ["a", "b", "a"]
     assert list(table["seed"]) == [2, 2, 8]
@@ -195,13 +197,19 @@ def test_recipes_that_share_a_loss_get_names_of_their_own(bundle, tmp_path):
     lines = [
         {"id": "a", "epochs": 1, "index": 0},
         {"id": "b", "epochs": 2, "index": 0},
-        {"id": "c", "epochs": 1, "fold": 1},
+        {"id": "c", "epochs": 1, "index": 0, "seed": 1},
         {"id": "d", "batch_size": 8, "index": 0},
         {"id": "e", "epochs": 2, "seed": 3, "index": 0},
         {"id": "f", "epochs": 1, "threads": 2, "index": 0},
     ]
     table = plan_of(bundle, **upf(tmp_path, lines))
     assert list(table["method"]) == ["mse", "mse~2", "mse", "mse~3", "mse~2", "mse"]
+
+
+def test_methods_on_different_parts_are_refused_before_any_training(bundle, tmp_path):
+    lines = [{"id": "RUN000", "index": 0}, {"id": "RUN001", "index": 1, "epochs": 2}]
+    with pytest.raises(HedflowError, match=r"mse and mse~2 are tried on different parts of the split \(drug_blind-f0 by"):
+        plan_of(bundle, **upf(tmp_path, lines))
 
 
 LOO = {"split": {"kind": "leave_one_drug_out"}}

@@ -67,6 +67,13 @@ def written(experiment, tmp_path_factory) -> Path:
     runs = pd.DataFrame(
         {"run": ["r0", "r1"], "method": ["mse", "low"], "best_epoch": 0, "history": json.dumps(history)}
     )
+    comparison = {
+        "reference": experiment.reference,
+        "strongest": experiment.strongest,
+        "strongest_squared": experiment.strongest_squared,
+        "split_kind": "drug_blind",
+        "top_k": 5,
+    }
     made = {
         "runs": runs.assign(monitor="validation_balanced_mae"),
         "methods": tables.methods_table(experiment),
@@ -77,10 +84,10 @@ def written(experiment, tmp_path_factory) -> Path:
         "high_error_drugs": tables.high_error_table(experiment, by_drug),
         "ranking": ranking,
         "ranking_differences": differences,
+        "shift_curve": tables.shift_tables(experiment)[0],
+        "equal_cost": tables.shift_tables(experiment)[1],
         "scores": tables.scores_table(experiment),
-        "comparison": pd.DataFrame(
-            [{"reference": experiment.reference, "strongest": experiment.strongest, "split_kind": "drug_blind"}]
-        ),
+        "comparison": pd.DataFrame([comparison]),
     }
     assert tuple(made) == TABLES
     for name, table in made.items():
@@ -88,6 +95,8 @@ def written(experiment, tmp_path_factory) -> Path:
     losses = pd.DataFrame(
         {"source": ["A"], "step": "integrate", "reason": "no AUC", "rows_before": 10, "rows_lost": 2, "rows_after": 8}
     )
+    response = pd.DataFrame({"source": ["A", "A"], "clipped": [1, 0], "replicates": [3, 1]})
+    write_parquet(results / "integration" / "response.parquet", response)
     write_parquet(results / "integration_report.parquet", losses)
     write_parquet(
         results / "integration" / "cell_identity.parquet", pd.DataFrame({"route": ["name", "ambiguous name"]})
@@ -139,6 +148,62 @@ def test_contrasts_are_paired_differences(experiment, written):
     assert found["relative"] == pytest.approx(found["difference"] / error["mse"][low].mean(), rel=1e-6)
     assert found["upper"] < 0 < table.loc[("low", "mse", "mae_rest"), "lower"]
     assert {against for _, against, _ in table.index} == {"mse", "tanimoto_knn"}
+
+
+def test_a_shift_is_told_from_a_model(experiment):
+    """A naive prediction less a constant is `no different` from itself; a model that orders the drugs beats it."""
+    naive = experiment.naive["global_mean"]
+    shifted = naive.assign(auc_pred=naive["auc_pred"] - 0.2)
+    knowing = frame(lambda auc, drug, rng: np.where(auc < 0.5, auc, auc - 0.25))
+    methods = {"mse": experiment.methods["mse"], "shifted": shifted, "knowing": knowing}
+    only = tables.Experiment(methods, {"global_mean": naive}, "mse", "drug_blind", experiment.settings)
+    curve, equal_cost = tables.shift_tables(only)
+    found = equal_cost.set_index("method")
+    assert found.loc["shifted", "shift"] == pytest.approx(0.2, abs=1e-4)
+    assert found.loc["shifted", "difference"] == pytest.approx(0, abs=1e-4)
+    assert found.loc["knowing", "upper"] < 0
+    methods_row = tables.methods_table(only).query("source == 'all' and method == 'global_mean'").iloc[0]
+    assert curve.loc[0, ["mae_low", "mae_rest"]].tolist() == pytest.approx([methods_row.mae_low, methods_row.mae_rest])
+
+
+def test_the_global_mean_ranks_at_random_whatever_the_parts_of_the_split(experiment):
+    """Its value differs between the folds; ranked as it is, drugs of one fold would all come before another's."""
+    naive = experiment.naive["global_mean"]
+    by_fold = naive.assign(auc_pred=0.8 + 0.1 * (naive["drug"] % 3))
+    other = experiment.methods["mse"].assign(auc_pred=lambda t: t["auc"] + 0.1 * (t["drug"] % 3))
+    only = tables.Experiment({"mse": other}, {"global_mean": by_fold}, "mse", "drug_blind", experiment.settings)
+    summary, _ = tables.ranking_tables(only)
+    found = summary[summary["metric"].isin(["recall", "ndcg", "spearman"])].set_index(["method", "source", "metric"])
+    naive_rows = found.loc["global_mean"]
+    assert naive_rows["estimate"].tolist() == pytest.approx(naive_rows["random"].tolist(), abs=1e-9)
+    assert found.loc["mse"].query("metric == 'spearman'")["estimate"].tolist() == pytest.approx([1, 1])
+
+
+def test_no_potent_pair_was_tested(experiment, written, tmp_path):
+    def without(frames):
+        return {name: rows[rows["auc"] >= 0.5].reset_index(drop=True) for name, rows in frames.items()}
+
+    only = tables.Experiment(
+        without(experiment.methods), without(experiment.naive), "mse", "drug_blind", experiment.settings
+    )
+    copy_tables(written, tmp_path)
+    for name in ("methods", "contrasts", "ranges"):
+        write_parquet(tmp_path / f"e/tables/{name}.parquet", getattr(tables, f"{name}_table")(only))
+    for name, table in zip(("shift_curve", "equal_cost"), tables.shift_tables(only), strict=True):
+        assert table.empty
+        write_parquet(tmp_path / f"e/tables/{name}.parquet", table)
+    figures.draw_all(tmp_path / "e/tables", tmp_path / "e/figures")
+    page, numbers = make_answer(tmp_path, ["e"])
+    assert "No pair with a true AUC below 0.5 was tested." in page
+    assert numbers["e"]["best_low"] is None
+
+
+def copy_tables(written, folder) -> None:
+    for path in written.rglob("*"):
+        if path.is_file():
+            target = folder / path.relative_to(written)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
 
 
 def test_ranges_hold_every_row_once(experiment, written):
@@ -195,7 +260,14 @@ def test_the_page_opens_with_the_answer(written):
     page, numbers = make_answer(written, ["e"])
     assert "low has a lower error there than mse by an interval that excludes 0" in page
     assert "No model beats it by an interval that excludes 0; mse, low are worse than it" in page
-    assert page.index("Which losses help") < page.index("Does any model beat") < page.index("High error drugs")
+    assert "recall@5" in page
+    assert "A 1 (25.0%)" in page  # set to 1
+    assert (
+        page.index("Which losses help")
+        < page.index("Is that more than")
+        < page.index("Does any model beat")
+        < page.index("High error drugs")
+    )
     assert r"\*drug\_" in page  # a drug's name is no markup
     assert max(map(len, page.splitlines())) < 10_000
     found = numbers["e"]
@@ -208,11 +280,7 @@ def test_the_page_of_a_single_method_compares_with_the_naive_one_only(experiment
     single = tables.Experiment(
         {"mse": experiment.methods["mse"]}, experiment.naive, "mse", "drug_blind", experiment.settings
     )
-    for path in written.rglob("*"):
-        if path.is_file():
-            target = tmp_path / path.relative_to(written)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+    copy_tables(written, tmp_path)
     write_parquet(tmp_path / "e/tables/methods.parquet", tables.methods_table(single))
     write_parquet(tmp_path / "e/tables/contrasts.parquet", tables.contrasts_table(single))
     page, numbers = make_answer(tmp_path, ["e"])

@@ -2,5 +2,5 @@
 
 TABLES = (
     "runs", "methods", "contrasts", "ranges", "drugs", "cells", "high_error_drugs", "ranking",
-    "ranking_differences", "scores", "comparison",
+    "ranking_differences", "shift_curve", "equal_cost", "scores", "comparison",
 )  # fmt: skip

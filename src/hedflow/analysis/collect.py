@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from hedflow import HedflowError
-from hedflow.baselines import fit_predict, tanimoto
 from hedflow.bundle import Bundle
-from hedflow.config import Split
 from hedflow.files import read_json
 from hedflow.schemas import PREDICTIONS, checked
-from hedflow.splits import make_rows
 
 
 def collect_runs(plan: pd.DataFrame, runs: Sequence[str], folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -23,6 +20,7 @@ def collect_runs(plan: pd.DataFrame, runs: Sequence[str], folder: Path) -> tuple
 
     Returns:
         (run, row, auc_pred) of all their test rows, and one row a run: metrics, best epoch, epochs, seconds.
+        What the plan says of a run (method, split) is left to the plan: it can change without the run.
     """
     predictions, records = [], []
     wanted = plan.set_index("run")
@@ -35,8 +33,6 @@ def collect_runs(plan: pd.DataFrame, runs: Sequence[str], folder: Path) -> tuple
         records.append(
             {
                 "run": run,
-                "method": wanted.loc[run, "method"],
-                "split": wanted.loc[run, "split"],
                 "seed": int(record["spec"]["seed"]),
                 **record["metrics"],
                 "monitor": record["best"]["monitor"],
@@ -64,60 +60,12 @@ def pool(plan: pd.DataFrame, predictions: pd.DataFrame, bundle: Bundle) -> dict[
     for name in dict.fromkeys(plan["method"]):
         rows = predictions[predictions["method"] == name]
         mean = rows.groupby("row")["auc_pred"].mean()
-        frames[str(name)] = _frame(bundle, mean.index.to_numpy(), mean.to_numpy())
+        frames[str(name)] = frame_of(bundle, mean.index.to_numpy(), mean.to_numpy())
     return frames
 
 
-def _frame(bundle: Bundle, rows: np.ndarray, auc_pred: np.ndarray) -> pd.DataFrame:
+def frame_of(bundle: Bundle, rows: np.ndarray, auc_pred: np.ndarray) -> pd.DataFrame:
+    """A prediction frame: rows of the bundle's response with their predictions."""
     table = bundle.response.iloc[rows].reset_index(drop=True)
     table.insert(0, "row", rows)
     return table.assign(auc_pred=auc_pred)
-
-
-def parts_of(plan: pd.DataFrame) -> list[tuple[str, Split]]:
-    """The distinct (label, split) that a plan's runs use."""
-    specs = [json.loads(spec) for spec in plan.drop_duplicates("split")["spec"]]
-    return [(spec["label"], Split(**spec["split"])) for spec in specs]
-
-
-def predict_baselines(parts: Iterable[tuple[str, Split]], bundle: Bundle, neighbours: int) -> pd.DataFrame:
-    """The naive baselines of every part of a split: label, row, and a column a baseline.
-
-    They are fitted on the training and validation rows: none of them stops early.
-    """
-    prints, tissue = np.asarray(bundle.array("fingerprints")), bundle.cells["tissue"].to_numpy(dtype=str)
-    tables = []
-    for label, split in parts:
-        rows = make_rows(split, label, bundle)
-        train = np.sort(np.concatenate([rows.train, rows.validation]))
-        made = fit_predict(bundle.response, train, rows.test, tissue, prints, neighbours)
-        tables.append(made.rename_axis("row").reset_index().assign(label=label))
-    return pd.concat(tables, ignore_index=True)
-
-
-def baseline_frames(table: pd.DataFrame, names: Sequence[str], bundle: Bundle) -> dict[str, pd.DataFrame]:
-    """Prediction frames of the named baselines; rows tested by several parts get the mean."""
-    mean = table.groupby("row")[list(names)].mean()
-    return {name: _frame(bundle, mean.index.to_numpy(), mean[name].to_numpy()) for name in names}
-
-
-def nearest_training_drug(parts: Iterable[tuple[str, Split]], bundle: Bundle) -> pd.DataFrame:
-    """For each tested drug the most similar training drug: drug, nearest (its name), similarity (Tanimoto, 0..1).
-
-    Where a drug is tested in several parts, the part with the most similar one counts.
-    """
-    similarity = tanimoto(bundle.array("fingerprints"), bundle.array("fingerprints"))
-    drug = bundle.response["drug"].to_numpy()
-    names = bundle.drugs["drug_name"].to_numpy()
-    tables = []
-    for label, split in parts:
-        rows = make_rows(split, label, bundle)
-        train, test = np.unique(drug[rows.train]), np.unique(drug[rows.test])
-        closest = similarity[np.ix_(test, train)]
-        tables.append(
-            pd.DataFrame(
-                {"drug": test, "nearest": names[train[closest.argmax(axis=1)]], "similarity": closest.max(axis=1)}
-            )
-        )
-    found = pd.concat(tables).sort_values(["drug", "similarity"], ascending=[True, False])
-    return found.drop_duplicates("drug", ignore_index=True)

@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from hedflow.analysis import tables
-from hedflow.analysis.collect import baseline_frames, nearest_training_drug, parts_of, pool
+from hedflow.analysis.collect import pool
+from hedflow.analysis.naive import baseline_frames, nearest_training_drug
 from hedflow.bundle import open_bundle
 from hedflow.config import Analysis
 from hedflow.files import write_parquet, write_text
+from hedflow.plan import parts_of
 
 
 def analyse(
@@ -44,8 +46,17 @@ def analyse(
     drugs = tables.drugs_table(experiment, opened.drugs, nearest_training_drug(parts_of(planned), opened))
     high = tables.high_error_table(experiment, drugs)
     ranking, ranking_differences = tables.ranking_tables(experiment)
+    shift_curve, equal_cost = tables.shift_tables(experiment)
+    runs = pd.concat([pd.read_parquet(path) for path in records], ignore_index=True)
+    comparison = {
+        "reference": experiment.reference,
+        "strongest": experiment.strongest,
+        "strongest_squared": experiment.strongest_squared,
+        "split_kind": kind,
+        "top_k": settings.top_k,
+    }
     made = {
-        "runs": pd.concat([pd.read_parquet(path) for path in records], ignore_index=True),
+        "runs": runs.merge(planned[["run", "method", "split"]], on="run", validate="one_to_one"),
         "methods": tables.methods_table(experiment),
         "contrasts": tables.contrasts_table(experiment),
         "ranges": tables.ranges_table(experiment),
@@ -54,10 +65,10 @@ def analyse(
         "high_error_drugs": high,
         "ranking": ranking,
         "ranking_differences": ranking_differences,
+        "shift_curve": shift_curve,
+        "equal_cost": equal_cost,
         "scores": tables.scores_table(experiment),
-        "comparison": pd.DataFrame(
-            [{"reference": experiment.reference, "strongest": experiment.strongest, "split_kind": kind}]
-        ),
+        "comparison": pd.DataFrame([comparison]),
     }
     for name, table in made.items():
         write_parquet(out / f"{name}.parquet", table)

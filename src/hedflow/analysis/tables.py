@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 
 from hedflow.baselines import informed
 from hedflow.config import Analysis
@@ -51,8 +52,13 @@ class Experiment:
 
     @property
     def strongest(self) -> str:
-        """The naive baseline with the lowest MAE: what a model has to beat."""
+        """The naive baseline with the lowest MAE: what a model has to beat in absolute error."""
         return min(self.naive, key=lambda name: _absolute(self.naive[name]).mean())
+
+    @property
+    def strongest_squared(self) -> str:
+        """The naive baseline with the lowest squared error: what a model has to beat in R2."""
+        return min(self.naive, key=lambda name: (_absolute(self.naive[name]) ** 2).mean())
 
     def bootstrap(self, frame: pd.DataFrame) -> DrugBootstrap:
         """Resamples of the frame's drugs: equal for equal drugs, so that methods are compared on the same ones."""
@@ -84,10 +90,10 @@ def methods_table(experiment: Experiment) -> pd.DataFrame:
 
     Columns: source, method, naive (bool), n, n_low, n_drugs, n_drugs_low, coverage, rmse, r2, spearman, bias,
     mae, mae_low (AUC < 0.5), mae_rest, each with _lower and _upper; mae_macro (mean over the 10 AUC ranges);
-    r2_normalised (1 - SSE/SSE of the strongest naive baseline: positive = better than it).
+    r2_normalised (1 - SSE/SSE of the naive baseline with the lowest squared error: positive = better than it).
     """
     rows = []
-    strongest = experiment.naive[experiment.strongest]
+    strongest = experiment.naive[experiment.strongest_squared]
     sources = strongest["source"].astype(str).to_numpy()
     for source in (ALL, *sorted(set(sources))):
         chosen = np.ones(len(sources), bool) if source == ALL else sources == source
@@ -135,7 +141,7 @@ def contrasts_table(experiment: Experiment) -> pd.DataFrame:
                         "difference": found.estimate,
                         "lower": found.low,
                         "upper": found.high,
-                        "relative": found.estimate / theirs[mask].mean(),
+                        "relative": boot.relative(_absolute(frame), theirs, mask).estimate,
                         "n": found.n,
                         "n_drugs": found.n_drugs,
                     }
@@ -190,15 +196,59 @@ def high_error_table(experiment: Experiment, drugs: pd.DataFrame) -> pd.DataFram
     return found.merge(wide[others], left_on="drug", right_index=True, how="left")
 
 
+def shift_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What a mere shift buys: the strongest naive baseline (by squared error) lowered by a constant.
+
+    A loss that leans toward low AUC can gain on potent pairs by predicting everything lower. That needs no model.
+
+    Returns:
+        The curve (naive, shift, mae_low, mae_rest), and for each method that costs more on the rest than the
+        baseline, its difference on potent pairs to the baseline shifted until it costs the same: method, naive,
+        shift, difference (negative = the method errs less), lower, upper, n, n_drugs.
+    """
+    name = experiment.strongest_squared
+    frame = experiment.naive[name]
+    error = frame["auc_pred"].to_numpy(np.float64) - frame["auc"].to_numpy(np.float64)
+    low, rest = _mask(frame, True), _mask(frame, False)
+    columns = ["method", "naive", "shift", "difference", "lower", "upper", "n", "n_drugs"]
+    if not low.any() or not rest.any():
+        return pd.DataFrame(columns=["naive", "shift", "mae_low", "mae_rest"]), pd.DataFrame(columns=columns)
+
+    def cost(shift: float, rows: np.ndarray) -> float:
+        return float(np.abs(error[rows] - shift).mean())
+
+    shifts = np.linspace(0, 0.4, 41)
+    curve = pd.DataFrame({"naive": name, "shift": shifts})
+    curve["mae_low"], curve["mae_rest"] = [cost(s, low) for s in shifts], [cost(s, rest) for s in shifts]
+    boot, found = experiment.bootstrap(frame), []
+    cheapest = max(0.0, float(np.median(error[rest])))  # from here on a larger shift costs more
+    for method, rows in experiment.methods.items():
+        target = _absolute(rows)[rest].mean()
+        if not cost(cheapest, rest) < target < cost(1.0, rest):
+            continue
+        shift = brentq(lambda s, target=target: cost(s, rest) - target, cheapest, 1.0, xtol=1e-6)
+        difference = boot.difference(_absolute(rows), np.abs(error - shift), low)
+        numbers = (difference.estimate, difference.low, difference.high, difference.n, difference.n_drugs)
+        found.append((method, name, shift, *numbers))
+    return curve, pd.DataFrame(found, columns=columns)
+
+
 def ranking_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ranking of the drugs of each cell line: a summary of every method, and differences to the reference.
+
+    A line's list joins drugs from several parts of the split. Part i is predicted by a model whose training mean is
+    low just where the drugs it tests are high, which alone puts lists into the wrong order. So what is ranked is the
+    prediction less the training mean of its part (plus the mean of these, to stay on the scale of AUC): the global
+    mean then ranks as a constant does, at random.
 
     A source whose lines have too few tested drugs to rank is left out of both (its cells are counted in
     n_cells_excluded).
     """
     settings = experiment.settings
+    training_mean = experiment.naive["global_mean"]["auc_pred"].to_numpy(np.float64)
+    offset = training_mean - training_mean.mean()
     summary, differences = ranking_comparison(
-        experiment.frames,
+        {name: frame.assign(auc_pred=frame["auc_pred"] - offset) for name, frame in experiment.frames.items()},
         experiment.reference,
         k=settings.top_k,
         n_boot=min(RANKING_BOOTSTRAP, settings.bootstrap),

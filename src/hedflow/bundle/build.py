@@ -13,7 +13,7 @@ from hedflow.bundle import FILES, FORMAT
 from hedflow.config import Features
 from hedflow.features import descriptors, fingerprints, read_expression, usable_columns
 from hedflow.files import digest, sha256, write_json, write_npy, write_parquet
-from hedflow.integrate import Tally
+from hedflow.tally import Tally
 
 
 def build_bundle(

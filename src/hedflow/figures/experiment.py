@@ -12,12 +12,12 @@ import pandas as pd
 import seaborn as sns
 
 from hedflow.analysis import TABLES
+from hedflow.errors import LOW_AUC
 from hedflow.figures import FIGURES
 from hedflow.figures.style import GREY, colours, figure, shown
 
-LOW_AUC = 0.5
 MOST_DRUGS = 16
-RANKING = {"recall": "recall@k", "ndcg": "NDCG@k", "spearman": "Spearman"}
+RANKING = {"recall": "recall@{k}", "ndcg": "NDCG@{k}", "spearman": "Spearman"}
 
 
 class Tables:
@@ -31,12 +31,14 @@ class Tables:
         self.overall = whole.set_index("method")
         self.reference = str(self.table["comparison"]["reference"].iloc[0])
         self.strongest = str(self.table["comparison"]["strongest"].iloc[0])
+        self.top_k = int(self.table["comparison"]["top_k"].iloc[0])
         self.colour: dict[str, Any] = colours(self.methods) | dict.fromkeys(self.naive, GREY)
 
     @property
     def best_low(self) -> str:
         """The method with the lowest error on potent pairs."""
-        return str(self.overall.loc[self.methods, "mae_low"].idxmin())
+        errors = self.overall.loc[self.methods, "mae_low"].dropna()
+        return str(errors.idxmin()) if len(errors) else self.reference
 
 
 def draw_all(tables: Path, out: Path) -> None:
@@ -64,6 +66,11 @@ def draw_tradeoff(tables: Tables, path: Path) -> None:
                 x, y, _interval(row, "mae_low"), _interval(row, "mae_rest"), capsize=2, elinewidth=1,
                 alpha=0.8, markersize=7 if naive else 10, linestyle="none", label=shown(str(name)), **style,
             )  # fmt: skip
+        curve = tables.table["shift_curve"]
+        if len(curve):
+            within = curve[curve["mae_rest"] <= 1.05 * tables.overall["mae_rest_upper"].max()]
+            label = f"{shown(str(curve['naive'].iloc[0]))} less a constant"
+            axis.plot(within["mae_rest"], within["mae_low"], color=GREY, linestyle="--", linewidth=1, label=label)
         n_low, n = int(row["n_low"]), int(row["n"])
         axis.set(
             xlabel=f"MAE on the rest, AUC ≥ 0.5 (n = {n - n_low:,})",
@@ -155,7 +162,7 @@ def draw_ranking(tables: Tables, path: Path) -> None:
                 axis.set(yticks=range(len(order)), ylim=(len(order) - 0.5, -0.5))
                 axis.set_yticklabels([shown(name) for name in order] if axis is line[0] else [])
                 about = f", {int(rows['n_cells'].max())} lines, {int(rows['n_drugs'].max())} drugs" if len(rows) else ""
-                axis.set_title(f"{source}: {title}{about}", fontsize=10)
+                axis.set_title(f"{source}: {title.format(k=tables.top_k)}{about}", fontsize=10)
 
 
 def draw_high_error_drugs(tables: Tables, path: Path) -> None:

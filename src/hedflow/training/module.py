@@ -79,9 +79,13 @@ class DrugResponse(pl.LightningModule):
                 f"training diverged in epoch {self.current_epoch}: loss {train}, validation MAE {mae}; use a lower "
                 "learning_rate or more warmup_epochs."
             )
-        if metrics[self.monitor] < self.best:
+        # While the rate still rises nothing is trained yet: such epochs neither win nor use up patience.
+        warm = self.current_epoch >= min(self.training_settings.warmup_epochs, self.training_settings.epochs - 1)
+        if warm and metrics[self.monitor] < self.best:
             self.best, self.best_epoch = metrics[self.monitor], self.current_epoch
             self.best_weights = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        elif warm and self.current_epoch - self.best_epoch >= self.training_settings.patience:
+            self.trainer.should_stop = True
         self.log(self.monitor, metrics[self.monitor], batch_size=1)
 
     def configure_optimizers(self) -> Any:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle, open_bundle
@@ -106,7 +105,6 @@ def fit(
             accelerator="gpu" if accelerator == "cuda" else "cpu",
             devices=1,
             max_epochs=training.epochs,
-            callbacks=[EarlyStopping(module.monitor, patience=training.patience, min_delta=0.0)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
