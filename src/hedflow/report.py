@@ -187,14 +187,14 @@ def _ranking_sentence(tables: dict[str, pd.DataFrame], reference: str, k: int) -
             f"best {shown(str(best['method']))} {best['estimate']:.1%}, random {own['random']:.1%} "
             f"({int(own['n_cells'])} lines, {int(own['n_drugs'])} drugs)"
         )
-    lead = f"**Ranking.** Share of a line's {k} truly best drugs among the {k} predicted best (recall@{k}): "
+    lead = f"**Ranking.** Share of a line's {k} truly best drugs among the {k} predicted best (recall\\@{k}): "
     return [lead + "; ".join(parts) + ".", _ranks_better(tables["ranking_differences"], reference, k)]
 
 
 def _ranks_better(differences: pd.DataFrame, reference: str, k: int) -> str:
     """Whether any method ranks better than the reference: a lower error on potent pairs alone does not say so."""
     said = []
-    for metric, shown_as in (("recall", f"recall@{k}"), ("ndcg", f"NDCG@{k}")):
+    for metric, shown_as in (("recall", f"recall\\@{k}"), ("ndcg", f"NDCG\\@{k}")):
         rows = differences[(differences["metric"] == metric) & (differences["low"] > 0)]
         found = [f"{shown(str(m))} ({s})" for m, s in zip(rows["method"], rows["source"], strict=True)]
         said.append(f"{', '.join(found) or 'no method'} by {shown_as}")

@@ -208,7 +208,7 @@ def test_recipes_that_share_a_loss_get_names_of_their_own(bundle, tmp_path):
 
 def test_methods_on_different_parts_are_refused_before_any_training(bundle, tmp_path):
     lines = [{"id": "RUN000", "index": 0}, {"id": "RUN001", "index": 1, "epochs": 2}]
-    with pytest.raises(HedflowError, match=r"mse and mse~2 are tried on different parts of the split \(drug_blind-f0 by"):
+    with pytest.raises(HedflowError, match="mse and mse~2 are tried on different parts of the split"):
         plan_of(bundle, **upf(tmp_path, lines))
 
 

@@ -19,8 +19,11 @@ from hedflow.files import atomic
 GREY = "#8a8a8a"
 NAMES = {
     "global_mean": "global mean",
+    "global_median": "global median",
     "drug_mean": "drug mean",
+    "drug_median": "drug median",
     "cell_mean": "cell mean",
+    "cell_median": "cell median",
     "tissue_mean": "tissue mean",
     "mean_effects": "mean effects",
     "tanimoto_knn": "Tanimoto kNN",
