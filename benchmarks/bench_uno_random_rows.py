@@ -35,8 +35,8 @@ PUBLISHED = {"CCLE": 0.796, "CTRPv2": 0.841, "gCSI": 0.774, "GDSCv1": 0.739, "GD
 SETTINGS = {"CCLE": (256, 40), "gCSI": (256, 40), "GDSCv2": (1024, 15), "GDSCv1": (1024, 15), "CTRPv2": (1024, 15)}
 DIFFERENCES = (
     "What differs from IMPROVE: {genes} genes here (DepMap 23Q2 subset), 958 LINCS genes there; {descriptors} RDKit "
-    "descriptors, 1,613 Mordred there; the provider's own AUC over the tested doses here, one refit over 10^-10..10^-4 M "
-    "there; one split, not ten; newer GDSC release with other drugs; batch and epochs as printed."
+    "descriptors, 1,613 Mordred there; the provider's own AUC over the tested doses here, one refit over 10^-10..10^-4 "
+    "M there; one split, not ten; newer GDSC release with other drugs; batch and epochs as printed."
 )
 
 

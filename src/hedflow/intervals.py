@@ -33,11 +33,6 @@ class Interval:
     level: float = 0.95
     n_dropped: int = 0
 
-    @property
-    def excludes_zero(self) -> bool:
-        """True where zero lies outside the interval; False where the interval is unknown."""
-        return bool(self.low > 0 or self.high < 0)
-
     def __str__(self) -> str:
         return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
 

@@ -83,6 +83,7 @@ def written(experiment, tmp_path_factory) -> Path:
         "cells": tables.cells_table(experiment, cells),
         "high_error_drugs": tables.high_error_table(experiment, by_drug),
         "ranking": ranking,
+        "cell_ranking": tables.cell_ranking_table(experiment, cells),
         "ranking_differences": differences,
         "shift_curve": tables.shift_tables(experiment)[0],
         "equal_cost": tables.shift_tables(experiment)[1],
@@ -177,6 +178,12 @@ def test_the_global_mean_ranks_at_random_whatever_the_parts_of_the_split(experim
     naive_rows = found.loc["global_mean"]
     assert naive_rows["estimate"].tolist() == pytest.approx(naive_rows["random"].tolist(), abs=1e-9)
     assert found.loc["mse"].query("metric == 'spearman'")["estimate"].tolist() == pytest.approx([1, 1])
+
+
+def test_the_ranking_of_every_line_averages_to_the_summary(written):
+    lines = table_of(written, "cell_ranking").groupby(["method", "source"])["recall"].mean()
+    summary = table_of(written, "ranking").query("metric == 'recall'").set_index(["method", "source"])["estimate"]
+    assert lines.loc[summary.index].tolist() == pytest.approx(summary.tolist())
 
 
 def test_no_potent_pair_was_tested(experiment, written, tmp_path):

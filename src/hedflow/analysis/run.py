@@ -64,6 +64,7 @@ def analyse(
         "cells": tables.cells_table(experiment, opened.cells),
         "high_error_drugs": high,
         "ranking": ranking,
+        "cell_ranking": tables.cell_ranking_table(experiment, opened.cells),
         "ranking_differences": ranking_differences,
         "shift_curve": shift_curve,
         "equal_cost": equal_cost,

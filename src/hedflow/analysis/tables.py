@@ -25,7 +25,7 @@ from hedflow.errors import (
 )
 from hedflow.identity.cells import UNKNOWN
 from hedflow.intervals import DrugBootstrap, Interval
-from hedflow.ranking import ranking_comparison
+from hedflow.ranking import ranking_comparison, ranking_table
 
 ALL = "all"
 # Resamples of a ranking reorder every list: fewer of them than of a mean.
@@ -49,6 +49,18 @@ class Experiment:
     @property
     def frames(self) -> dict[str, pd.DataFrame]:
         return {**self.methods, **self.naive}
+
+    @property
+    def ranked(self) -> dict[str, pd.DataFrame]:
+        """The frames as drugs are ranked by them: predictions less the training mean of their part of the split.
+
+        A line's list joins drugs from several parts. Part i is predicted by a model whose training mean is low just
+        where the drugs it tests are high, which alone puts lists into the wrong order. (The mean of the training
+        means is added, to stay on the scale of AUC.) The global mean then ranks as a constant does, at random.
+        """
+        training_mean = self.naive["global_mean"]["auc_pred"].to_numpy(np.float64)
+        offset = training_mean - training_mean.mean()
+        return {name: frame.assign(auc_pred=frame["auc_pred"] - offset) for name, frame in self.frames.items()}
 
     @property
     def strongest(self) -> str:
@@ -236,19 +248,12 @@ def shift_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
 def ranking_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ranking of the drugs of each cell line: a summary of every method, and differences to the reference.
 
-    A line's list joins drugs from several parts of the split. Part i is predicted by a model whose training mean is
-    low just where the drugs it tests are high, which alone puts lists into the wrong order. So what is ranked is the
-    prediction less the training mean of its part (plus the mean of these, to stay on the scale of AUC): the global
-    mean then ranks as a constant does, at random.
-
     A source whose lines have too few tested drugs to rank is left out of both (its cells are counted in
     n_cells_excluded).
     """
     settings = experiment.settings
-    training_mean = experiment.naive["global_mean"]["auc_pred"].to_numpy(np.float64)
-    offset = training_mean - training_mean.mean()
     summary, differences = ranking_comparison(
-        {name: frame.assign(auc_pred=frame["auc_pred"] - offset) for name, frame in experiment.frames.items()},
+        experiment.ranked,
         experiment.reference,
         k=settings.top_k,
         n_boot=min(RANKING_BOOTSTRAP, settings.bootstrap),
@@ -256,6 +261,16 @@ def ranking_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
         min_drugs=2 * settings.top_k,
     )
     return summary[summary["n_cells"] > 0], differences[differences["n_cells"] > 0]
+
+
+def cell_ranking_table(experiment: Experiment, cells: pd.DataFrame) -> pd.DataFrame:
+    """`ranking.ranking_table` of every method: a row a (source, cell line, method), with the line's id and name."""
+    k = experiment.settings.top_k
+    tables = [ranking_table(f, k=k, min_drugs=2 * k).assign(method=name) for name, f in experiment.ranked.items()]
+    table = pd.concat(tables, ignore_index=True)
+    for column in ("cell_id", "cell_name"):
+        table[column] = cells[column].to_numpy()[table["cell"]]
+    return table
 
 
 def scores_table(experiment: Experiment) -> pd.DataFrame:
