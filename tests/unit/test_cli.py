@@ -49,3 +49,16 @@ def test_an_unknown_command_lists_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         main(["chek"])
     assert "check" in capsys.readouterr().err
+
+
+def test_check_names_the_tables_that_only_a_mirror_has(repo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(repo)
+    (tmp_path / "config.yaml").write_text("data: {sources: [CTRPv2]}\n")
+    assert main(["check", "--config", str(tmp_path / "config.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert "drugs they name may be missing: structures/v20.meta.per_compound.txt, structures/sangstructures.csv." in out
+
+
+def test_summary_before_any_run_is_one_sentence(tmp_path, capsys):
+    assert main(["summary", "--results", str(tmp_path)]) == 1
+    assert "no such file; run `snakemake` first" in capsys.readouterr().err

@@ -139,7 +139,7 @@ def test_one_drug_or_none_gives_no_interval():
     assert (none.n, none.n_drugs, none.n_dropped) == (0, 0, 100)
 
 
-def test_interval_prints_and_knows_about_zero():
+def test_interval_prints():
     assert str(Interval(0.12345, 0.1, 0.2, 10, 3)) == "0.1235 [0.1000, 0.2000]"
 
 
