@@ -141,7 +141,7 @@ def test_a_stopped_snakemake_goes_on_where_it_was(project, how):
     done = project.snakemake()
     assert done.returncode == 0, done.stdout
     # A run whose files are there but which Snakemake had not yet heard of counts as incomplete: two cores, two runs.
-    assert 4 - finished <= counts_of_rule(done.stdout)["train"] <= 4 - finished + 2
+    assert 4 - finished <= counts_of_rule(done.stdout).get("train", 0) <= 4 - finished + 2
     assert counts_of_rule(done.stdout).get("integrate") is None
 
 
@@ -231,7 +231,6 @@ def test_a_upf_file_of_the_reference_runs_as_it_is(project):
 @pytest.mark.parametrize("kind", ["cell_blind", "random_pairs"])
 def test_other_splits_run_to_the_report_in_a_folder_elsewhere(project, kind, tmp_path):
     """`results` may be an absolute path: on a cluster it is the scratch disk."""
-    shutil.move(project.folder / "results", tmp_path / "scratch")
     project.configure(lambda c: c.update(results=str(tmp_path / "scratch")))
     project.configure(
         lambda c: c["experiments"]["toy"].update(split={"kind": kind, "folds": 2}, losses=[{"name": "mae"}])
