@@ -1,0 +1,107 @@
+"""Jobs per second through Snakemake: worksteal against an executor that costs nothing, on the same no-op shell jobs.
+
+    python benchmarks/bench_worksteal_jobs.py [--jobs 2000] [--rounds 3] [--scheduler worksteal]
+
+Both sides run in turn, in one call, with the same profile (one call hands over all ready jobs, no rate limit). The time is that of
+Snakemake's scheduling loop: from its onstart to its onsuccess handler, the DAG left out. What a shell job must cost whoever runs it,
+a process with bash and one with the command, is measured as well: jobs/s of a plain loop over posix_spawn on all cores. The last line is
+JSON: `ratio` is worksteal's jobs/s over the costless executor's, `ratio_to_possible` over the smaller of the costless executor's and
+the spawning loop's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+SNAKEFILE = """
+import time
+rule all:
+    input: expand("out/{{n}}", n=range({jobs}))
+rule job:
+    output: "out/{{n}}"
+    shell: "touch {{output}}"
+onstart: open("started", "w").write(repr(time.time()))
+onsuccess: open("ended", "w").write(repr(time.time()))
+"""
+COMMON = ["--jobs", "1000000", "--max-jobs-per-timespan", "1000000/1s", "--quiet", "all"]
+
+
+def jobs_per_second(executor: str, jobs: int, scheduler: str) -> float:
+    """One run of the workflow."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        (Path(folder) / "Snakefile").write_text(SNAKEFILE.format(jobs=jobs))
+        plugins = str(Path(__file__).parent / "plugins")
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([plugins, os.environ.get("PYTHONPATH", "")])}
+        command = [sys.executable, "-m", "snakemake", "--executor", executor, "--scheduler", scheduler, *COMMON]
+        subprocess.run(command, cwd=folder, env=environment, check=True, stdin=subprocess.DEVNULL)
+        begun, ended = (float((Path(folder) / name).read_text()) for name in ("started", "ended"))
+    return jobs / (ended - begun)
+
+
+def spawns_per_second(jobs: int) -> float:
+    """The same commands started by a loop that does nothing else, one thread a core."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+
+        def loop(first: int) -> None:
+            for index in range(first, jobs, workers):
+                command = f"set -euo pipefail;  touch {folder}/{index}"
+                os.waitpid(os.posix_spawn("/bin/bash", ["/bin/bash", "-c", command], os.environ), 0)
+
+        workers = len(os.sched_getaffinity(0))
+        threads = [threading.Thread(target=loop, args=(first,)) for first in range(workers)]
+        begun = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return jobs / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    """Time both sides in turn, print each round and the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scheduler", default="worksteal", help="Snakemake's scheduler: worksteal, greedy or ilp")
+    given = parser.parse_args()
+    rounds = []
+    for number in range(given.rounds):
+        figures = {
+            "worksteal": jobs_per_second("worksteal", given.jobs, given.scheduler),
+            "costless": jobs_per_second("costless", given.jobs, given.scheduler),
+            "spawn": spawns_per_second(given.jobs),
+        }
+        rounds.append(figures)
+        print(
+            f"round {number + 1}: " + ", ".join(f"{name} {value:.0f}/s" for name, value in figures.items()), flush=True
+        )
+    middle = {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
+    possible = min(middle["costless"], middle["spawn"])
+    # One core of two runs Snakemake while the others spawn: both costs of a job, side by side on the machine's cores.
+    cores = len(os.sched_getaffinity(0))
+    shared = 1 / (1 / (middle["costless"] * cores) + 1 / middle["spawn"])
+    report = {
+        "benchmark": "worksteal_jobs",
+        "jobs": given.jobs,
+        "scheduler": given.scheduler,
+        "cores": cores,
+        **{f"{name}_per_s": round(value, 1) for name, value in middle.items()},
+        "spawn_ms_of_a_core": round(1000 * cores / middle["spawn"], 2),
+        "both_on_these_cores_per_s": round(shared, 1),
+        "ratio": round(middle["worksteal"] / middle["costless"], 3),
+        "ratio_to_possible": round(middle["worksteal"] / min(possible, shared), 3),
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

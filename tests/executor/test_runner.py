@@ -1,0 +1,622 @@
+"""Laws of the runner: what is asked is run as asked, every outcome is told once, and nothing of a task outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import pytest
+from snakemake.benchmark import BenchmarkRecord
+from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params, ResourceList, Snakemake, Wildcards
+from snakemake.script import PythonScript
+from snakemake.sourcecache import LocalSourceFile
+from snakemake_executor_plugin_worksteal import processes, runner
+from snakemake_executor_plugin_worksteal.runner import Runner, RunnerDied, read_journal
+from snakemake_executor_plugin_worksteal.tasks import Benchmark, Order, Result, Script
+
+PATIENCE_S = 20.0  # for what should come at once; only a failing test waits so long
+PACKAGE = Path(runner.__file__).parents[1]
+
+
+class Bench:
+    """A runner and what it has said."""
+
+    def __init__(self, kind: Literal["plain", "warm"], folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.pool = f"test-{os.getpid()}-{folder.name}"
+        self.journal = folder / f"{kind}.jsonl"
+        environment = {**os.environ, "WORKSTEAL_POOL": self.pool, "GREETING": "of the pool"}
+        settings = {"grace_s": 5.0, "patience": 0.05, **settings}
+        self.runner = Runner(
+            kind, rank=7, workdir=str(folder), environment=environment, journal=self.journal, **settings
+        )
+        self.warnings: list[str] = []
+        self.results: dict[int, Result] = {}
+        self.next = 0
+
+    def start(self, order: Order) -> int:
+        self.next += 1
+        self.runner.start(self.next, f"task {self.next}", order, (0,), ())
+        return self.next
+
+    def hear(self, number: int) -> Result:
+        """The result of a task."""
+        deadline = time.monotonic() + PATIENCE_S
+        poll = select.poll()
+        while number not in self.results:
+            assert time.monotonic() < deadline, f"no result of task {number}"
+            poll.register(self.runner, select.POLLIN | (select.POLLOUT if self.runner.wants_write else 0))
+            poll.poll(1000)
+            self.runner.flush()
+            for found in self.runner.read():
+                if isinstance(found, str):
+                    self.warnings.append(found)
+                else:
+                    assert found.id not in self.results
+                    self.results[found.id] = found
+        return self.results[number]
+
+    def run(self, command: str = "", **order: Any) -> Result:
+        return self.hear(self.start(Order(command, **order)))
+
+    def script(self, source: str, name: str = "script.py", **order: Any) -> Result:
+        return self.hear(self.start(script_order(self.folder / name, source, **order)))
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Runners that are closed after the test, and that must leave nothing behind."""
+    made: list[Bench] = []
+
+    def new(kind: Literal["plain", "warm"] = "plain", **settings: Any) -> Bench:
+        made.append(Bench(kind, tmp_path, **settings))
+        return made[-1]
+
+    yield new
+    for bench in made:
+        bench.runner.close(5)
+        assert processes.leftovers(bench.pool) == []
+
+
+def script_order(path: Path, source: str, **order: Any) -> Order:
+    return Order(script=Script(str(path), source, (str(path.parent),), pickle.dumps(container(path.parent))), **order)
+
+
+def container(folder: Path) -> Snakemake:
+    """A job's `snakemake` object."""
+    return Snakemake(
+        InputFiles(["in.txt"]), OutputFiles(fromdict={"table": "out.txt"}), Params(fromdict={"alpha": 2}),
+        Wildcards(fromdict={"sample": "a"}), 2, ResourceList(fromdict={"mem_mb": 10}), Log(), {"key": "value"}, "rule",
+        None, str(folder),
+    )  # fmt: skip
+
+
+def wait_for_file(path: Path) -> str:
+    """The text of a file that a task writes with its last word."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists() or not path.read_text().endswith("\n"):
+        assert time.monotonic() < deadline, f"{path} was not written"
+        time.sleep(0.01)
+    return path.read_text()
+
+
+def wait_gone(pids: Sequence[int]) -> None:
+    """Until the processes have ended."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        ready, _, _ = select.select([descriptor], [], [], PATIENCE_S)
+        os.close(descriptor)
+        assert ready, f"process {pid} still lives: {psutil.Process(pid)}"
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+# ---- commands ----
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "sign"),
+    [("true", 0, 0), ("exit 3", 3, 0), ("kill -TERM $$", None, 15), ("kill -SEGV $$", None, 11), ("nonsense_", 127, 0)],
+)
+def test_status_and_signal_are_told(
+    make: Callable[..., Bench], command: str, status: int | None, sign: int
+) -> None:
+    bench = make()
+    before = time.time()
+    result = bench.run(command)
+    assert (result.status, result.signal, result.ok) == (status, sign, status == 0)
+    assert before <= result.started <= result.ended <= time.time()
+    assert (result.rank, result.cores, result.devices) == (7, (0,), ())
+    assert result.max_rss_mb > 0
+
+
+def test_a_shell_that_is_not_there_is_told(make: Callable[..., Bench]) -> None:
+    result = make().run("true", shell="/nowhere/sh")
+    assert result.status == 127
+    assert "/nowhere/sh" in result.reason
+
+
+def test_output_is_kept_and_its_end_is_told(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench, log = make(), tmp_path / "logs" / "deep" / "1.log"
+    result = bench.run("for i in $(seq 100); do echo line $i; done; printf 'last \\xff' >&2", log=str(log))
+    assert log.read_bytes() == b"".join(b"line %d\n" % i for i in range(1, 101)) + b"last \xff"
+    assert result.tail.splitlines() == [f"line {i}" for i in range(82, 101)] + ["last \ufffd"]
+    assert result.log == str(log)
+    assert [path.name for path in log.parent.iterdir()] == ["1.log"]
+    silent = bench.run("true", log=str(tmp_path / "silent" / "2.log"))
+    assert (silent.log, silent.tail) == ("", "")
+    assert not (tmp_path / "silent").exists()
+
+
+def test_large_output_is_whole(make: Callable[..., Bench], tmp_path: Path) -> None:
+    result = make().run("head -c 10000000 /dev/zero | tr '\\0' x", log=str(tmp_path / "1.log"))
+    assert (tmp_path / "1.log").stat().st_size == 10_000_000
+    assert len(result.tail) == 4096
+
+
+def test_a_log_that_cannot_be_written_is_a_warning(make: Callable[..., Bench], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    bench = make()
+    result = bench.run("echo x", log=str(tmp_path / "file" / "1.log"))
+    assert (result.ok, result.log, result.tail) == (True, "", "x")
+    assert any("could not be kept" in warning for warning in bench.warnings)
+
+
+def test_a_command_longer_than_one_argument_may_be(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make()
+    result = bench.run(f": {'x' * 300_000}; echo $0", environment={"A": "1"})
+    assert result.ok, result
+    assert not Path(result.tail).exists()
+
+
+def test_what_a_task_finds(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make()
+    command = "echo $OMP_NUM_THREADS $MKL_NUM_THREADS $GREETING $EXTRA $WORKSTEAL_TASK $PWD $(ps -o sid= $$) $$; cat"
+    result = bench.run(command, threads=3, environment={"EXTRA": "extra", "MKL_NUM_THREADS": "1"})
+    *words, session, own = result.tail.split()
+    assert words == ["3", "1", "of", "the", "pool", "extra", f"{bench.pool}:7:1", str(tmp_path)]
+    assert session == own
+    _, blocked, _, ignored = bench.run("grep -E 'Sig(Ign|Blk)' /proc/self/status").tail.split()
+    internal = 3 << 31  # signals 32 and 33, which libc keeps for itself
+    assert (int(blocked, 16), int(ignored, 16) & ~internal) == (0, 0)
+
+
+def test_five_hundred_commands_leave_nothing(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.run("true")
+    process = psutil.Process(bench.runner.pid)
+    before = process.num_fds(), len(process.children())
+    last = [bench.start(Order("exit $((RANDOM % 2))")) for _ in range(500)][-1]
+    bench.hear(last)
+    assert [bench.hear(number).status in (0, 1) for number in range(1, last)] == [True] * 500
+    assert (process.num_fds(), len(process.children())) == before
+
+
+def test_an_idle_runner_sleeps(make: Callable[..., Bench]) -> None:
+    bench = make("warm")
+    bench.run("true")
+    bench.script("pass")
+    process = psutil.Process(bench.runner.pid)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(process.children()) < 3:  # the guard and two spares
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    select.select([bench.runner], [], [], 0.2)  # lets the last fork return
+    before = process.num_ctx_switches().voluntary, process.cpu_times()[:2]
+    assert select.select([bench.runner], [], [], 0.5) == ([], [], [])
+    assert (process.num_ctx_switches().voluntary, process.cpu_times()[:2]) == before
+
+
+# ---- the end of a task ----
+
+
+def test_what_a_task_leaves_is_ended_before_it_is_told(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make()
+    other = bench.start(Order("setsid sleep 300 & echo $! > other; read < never"))
+    os.mkfifo(tmp_path / "never")
+    others = int(wait_for_file(tmp_path / "other"))
+    started = time.monotonic()
+    result = bench.run(
+        "sleep 300 & echo $!; setsid sleep 300 & echo $!; (trap '' TERM HUP; sleep 300) & echo $!;"
+        " mkfifo f; (setsid bash -c 'sleep 300 & echo $! $$ > f; wait' &); cat f"
+    )
+    assert result.ok
+    assert time.monotonic() - started < 5
+    pids = [int(word) for word in result.tail.split()]
+    assert len(pids) == 5
+    assert not any(alive(pid) for pid in pids)
+    assert alive(others), "what another task has started must live on"
+    bench.runner.stop(other, "no longer needed")
+    bench.hear(other)
+    assert not alive(others)
+
+
+def test_a_time_limit(make: Callable[..., Bench]) -> None:
+    bench = make(grace_s=0.3)
+    gentle = bench.run("sleep 300", limit_s=0.2)
+    assert (gentle.status, gentle.signal) == (None, signal.SIGTERM)
+    assert gentle.reason == "ran over its limit of 0.2 s (resource runtime)"
+    stubborn = bench.run("trap '' TERM; while :; do read -t 1 < <(:); sleep 0.1; done", limit_s=0.2)
+    assert (stubborn.signal, stubborn.reason) == (signal.SIGKILL, gentle.reason)
+    assert 0.5 <= stubborn.ended - stubborn.started < 5
+
+
+def test_a_memory_limit_counts_the_whole_tree(make: Callable[..., Bench]) -> None:
+    bench = make()
+    take = f"{sys.executable} -Sc 'import time; x = b\"x\" * 80_000_000; time.sleep(300)'"
+    result = bench.run(f"{take} & {take} & wait", limit_mb=150)
+    assert result.signal == signal.SIGKILL
+    used = re.fullmatch(r"used (\d+) MB, more than its mem_mb=150", result.reason)
+    assert used, result
+    assert 150 < int(used[1]) < 250
+    assert bench.run(f"timeout 0.5 {take}; true", limit_mb=150).ok
+
+
+def test_a_fork_is_not_charged_for_what_is_preloaded(
+    make: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ballast.py").write_text("data = b'x' * 300_000_000\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    bench = make("warm", preload=["ballast"])
+    wait = "import select, ballast; assert ballast.data; select.select([], [], [], 0.4)"
+    assert bench.script(wait, limit_mb=60).ok
+    result = bench.script(f"x = b'x' * 100_000_000; {wait}", limit_mb=60)
+    assert re.fullmatch(r"used 1[0-4]\d MB, more than its mem_mb=60", result.reason), result
+
+
+def test_stop_lets_the_whole_tree_save_its_work(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make()
+    (tmp_path / "save.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "def save(*_):\n    time.sleep(0.3)\n    pathlib.Path('saved').write_text('yes')\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, save)\nprint(file=open('up', 'w'))\ntime.sleep(300)\n"
+    )
+    number = bench.start(Order(f"{sys.executable} save.py; echo never"))
+    wait_for_file(tmp_path / "up")
+    bench.runner.stop(number, "was asked to end")
+    result = bench.hear(number)
+    assert (result.signal, result.reason, result.tail) == (signal.SIGTERM, "was asked to end", "")
+    assert (tmp_path / "saved").read_text() == "yes"
+    bench.runner.stop(number, "has ended already")
+    assert bench.run("true").ok
+
+
+def test_a_kill_from_outside_is_told(make: Callable[..., Bench]) -> None:
+    bench = make()
+    result = bench.run("kill -KILL $$")
+    assert (result.status, result.signal) == (None, signal.SIGKILL)
+    assert result.reason.startswith("was killed by SIGKILL, which the pool did not send")
+    assert bench.run("true").reason == ""
+
+
+def test_signals_to_the_runner_are_the_agents_to_decide(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.run("true")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(bench.runner.pid, number)
+    assert bench.run("true").ok
+
+
+def test_close_ends_stubborn_tasks_and_says_so(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make(grace_s=0.3)
+    number = bench.start(Order("trap '' TERM; echo $$ > up; while :; do sleep 0.1; done"))
+    pid = int(wait_for_file(tmp_path / "up"))
+    bench.runner.close(5)
+    assert not alive(pid)
+    (result,) = bench.runner.read()
+    assert isinstance(result, Result)
+    assert (result.id, result.signal, result.reason) == (number, signal.SIGKILL, "was ended because the pool closes")
+    assert read_journal(bench.journal) == ([result], True)
+    with pytest.raises(RunnerDied, match="with status 0; its unfinished tasks: none"):
+        bench.runner.read()
+
+
+# ---- deaths ----
+
+AGENT = """
+import os, select, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from snakemake_executor_plugin_worksteal.runner import Runner
+from snakemake_executor_plugin_worksteal.tasks import Order
+runner = Runner("plain", rank=0, workdir=sys.argv[2], environment={**os.environ, "WORKSTEAL_POOL": sys.argv[3]},
+                journal=Path(sys.argv[2], "journal"))
+runner.start(1, "", Order("exit 4"), (0,), ())
+while not select.select([runner], [], [])[0] or not runner.read():
+    pass
+runner.start(2, "", Order("sleep 300 & setsid sleep 300 & echo $$ $! > 2.pids; wait"), (0,), ())
+runner.start(3, "", Order("trap '' TERM; echo $$ > 3.pids; while :; do sleep 0.1; done"), (0,), ())
+print(runner.pid, flush=True)
+select.select([], [], [])
+"""
+
+
+def test_tasks_end_with_their_agent_and_the_journal_is_whole(tmp_path: Path) -> None:
+    pool = f"test-{os.getpid()}-agent"
+    words = [sys.executable, "-c", AGENT, str(PACKAGE), str(tmp_path), pool]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as agent:
+        assert agent.stdout is not None
+        pid = int(agent.stdout.readline())
+        pids = [int(word) for name in ("2.pids", "3.pids") for word in wait_for_file(tmp_path / name).split()]
+        assert len(processes.leftovers(pool)) >= 4
+        agent.kill()
+    wait_gone([pid, *pids])
+    assert processes.leftovers(pool) == []
+    results, closed = read_journal(tmp_path / "journal")
+    assert closed
+    outcomes = {result.id: (result.status, result.signal) for result in results}
+    assert outcomes == {1: (4, 0), 2: (None, signal.SIGTERM), 3: (None, signal.SIGKILL)}
+
+
+@pytest.mark.parametrize("kind", ["plain", "warm"])
+def test_tasks_end_with_their_runner(make: Callable[..., Bench], tmp_path: Path, kind: str) -> None:
+    bench = make(kind)
+    if kind == "plain":
+        number = bench.start(Order("sleep 300 & setsid sleep 300 & echo $$ $! > pids; wait"))
+    else:
+        source = (
+            "import os, time\nif not os.fork():\n    os.setsid()\n    if os.fork():\n        os._exit(0)\n"
+            "    print(os.getpid(), os.getppid(), file=open('pids', 'w'))\ntime.sleep(300)"
+        )
+        number = bench.start(script_order(tmp_path / "s.py", source))
+    pids = [int(word) for word in wait_for_file(tmp_path / "pids").split()]
+    assert set(pids[:1]) <= set(processes.leftovers(bench.pool))
+    os.kill(bench.runner.pid, signal.SIGKILL)
+    with pytest.raises(RunnerDied, match=f"by signal 9; its unfinished tasks: {number}"):
+        bench.hear(number)
+    wait_gone(pids)
+    assert processes.kill_leftovers(bench.pool) == []
+    assert read_journal(bench.journal) == ([], False)
+
+
+def test_leftovers_are_found_by_whole_parts_of_their_marker() -> None:
+    pool = f"test-{os.getpid()}-left"
+    with subprocess.Popen(["sleep", "300"], env={**os.environ, processes.TASK: f"{pool}:1:12"}) as sleeper:
+        for prefix in (pool, f"{pool}:", f"{pool}:1", f"{pool}:1:12"):
+            assert processes.leftovers(prefix) == [sleeper.pid]
+        for prefix in (f"{pool}:1:1", pool[:-1], f"{pool}:2"):
+            assert processes.leftovers(prefix) == []
+        assert processes.kill_leftovers(f"{pool}:1") == []
+        assert sleeper.wait() == -signal.SIGKILL
+
+
+def test_a_torn_journal_is_read_up_to_the_tear(tmp_path: Path) -> None:
+    whole = Result(1, 0, cores=(0, 1), devices=(2,), tail="ü")
+    line = json.dumps(whole.as_dict()).encode()
+    path = tmp_path / "journal"
+    for cut in range(len(line)):
+        path.write_bytes(b'{"runner": "plain", "rank": 0, "pid": 1}\n' + line + b"\n" + line[:cut])
+        assert read_journal(path) == ([whole], False)
+    path.write_bytes(line + b'\n{"closed": true}\n')
+    assert read_journal(path) == ([whole], True)
+
+
+# ---- scripts ----
+
+SCRIPTS = {
+    "globals": """
+        print(__name__, __file__, sys.argv[1:], snakemake.input[0], snakemake.output.table, snakemake.params.alpha)
+        print(snakemake.wildcards.sample, snakemake.threads, snakemake.config, snakemake.scriptdir, Snakemake.__name__)
+        print(sorted(name for name in globals() if name != "__warningregistry__"), os.path.basename(pickle.__file__))
+        """.replace("os.path", "__import__('os').path"),
+    "exit status": "print('before'); sys.exit(7)",
+    "exit text": "sys.exit('a word at parting')",
+    "exit none": "sys.exit()",
+    "exception": """
+        def inner(x):
+            return 1 / x
+
+        try:
+            inner(0)
+        except ZeroDivisionError as error:
+            raise ValueError("worse", snakemake.rule) from error
+        """,
+    "interrupt": "raise KeyboardInterrupt",
+    "interrupt by signal": "import os, signal; os.kill(os.getpid(), signal.SIGINT)",
+    "syntax error": "x = 1\nif x\n    pass\n",
+    "sibling": "import sibling; print(sibling.VALUE, sibling.__name__)",
+    "multiprocessing": """
+        import multiprocessing
+
+        def double(x):
+            return 2 * x
+
+        if __name__ == "__main__":
+            with multiprocessing.get_context("fork").Pool(2) as pool:
+                print(pool.map(double, range(4)))
+        """,
+    "pickle": """
+        class Thing:
+            pass
+
+        thing = pickle.loads(pickle.dumps(Thing()))
+        print(type(thing) is Thing, Thing.__module__)
+        """,
+    "logger": "logger.warning('careful'); logger.info('quiet'); import logging; logging.error('wrong')",
+    "atexit": "import atexit; atexit.register(print, 'at exit'); print('body')",
+    "threads": """
+        import threading
+        event = threading.Event()
+
+        def work():
+            event.wait(0.1)
+            print("thread done", flush=True)
+
+        threading.Thread(target=work).start()
+        print("body done", flush=True)
+        """,
+    "relative path": "open('relative.txt', 'w').write('here')",
+    "files left open": "left = open('left.txt', 'w'); left.write('x' * 10)\nimport gzip; z = gzip.open('z.gz', 'wb'); z.write(b'y')",
+    "temporary folder": "import tempfile; t = tempfile.TemporaryDirectory(dir='.'); print('made')",
+    "shell": "from snakemake.shell import shell; shell('echo $OMP_NUM_THREADS {snakemake.output.table}; exit 0')",
+    "shell fails": "from snakemake.shell import shell; shell('exit 5')",
+    "hook": "sys.excepthook = lambda *_: print('hooked'); raise ValueError('x')",
+    "crash": "import ctypes; ctypes.string_at(0)",
+    "own exit": "import os; os._exit(9)",
+    "c output": "import ctypes; ctypes.CDLL(None).puts(b'from C')",
+    "stdin": "print(repr(sys.stdin.read()))",
+}
+
+
+def as_snakemake_runs_it(folder: Path, path: Path, source: str) -> tuple[int, str]:
+    """Status and output of a separate interpreter with the preamble that Snakemake writes."""
+    job = container(folder)
+    script = PythonScript(
+        LocalSourceFile(str(path)), None, source.encode(), str(folder), job.input, job.output, job.params, job.wildcards,
+        job.threads, job.resources, job.log, job.config, job.rule, None, None, None, None, None, None, None, None,
+        False, None, True, None,
+    )  # fmt: skip
+    preamble = script.get_preamble()
+    program = folder / ".snakemake" / "scripts" / f"tmp.{path.name}"
+    program.parent.mkdir(parents=True)
+    program.write_text(preamble + source)
+    done = subprocess.run(
+        [sys.executable, program], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )  # fmt: skip
+    shift = preamble.count("\n")
+
+    def place(match: re.Match[str]) -> str:
+        return f"{path}{match[1]}{int(match[2]) - shift}"
+
+    return done.returncode, re.sub(re.escape(str(program)) + r"(\", line |:)(\d+)", place, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A warm runner for many scripts."""
+    bench = Bench("warm", tmp_path_factory.mktemp("warm"), preload=["numpy"])
+    yield bench
+    bench.runner.close(5)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_in_a_fork_does_what_it_does_alone(warm: Bench, tmp_path: Path, name: str) -> None:
+    source = textwrap.dedent(SCRIPTS[name])
+    alone, forked = tmp_path / "alone", warm.folder
+    for folder in (alone, forked):
+        folder.mkdir(exist_ok=True)
+        (folder / "sibling.py").write_text("VALUE = 5\n")
+    path = alone / "script.py"
+    path.write_text(source)
+    status, output = as_snakemake_runs_it(alone, path, source)
+    (forked / "script.py").write_text(source)
+    before = set(forked.iterdir())
+    result = warm.script(source, threads=2, log=str(tmp_path / "log"))
+    assert (result.status if result.status is not None else -result.signal) == status
+    text = Path(result.log).read_text() if result.log else ""
+    marks = re.compile(r"^ +[\^~]+\n", re.MULTILINE)  # the interpreter's own printer puts some of them one column off
+    assert marks.sub("", text.replace(str(forked), str(alone))) == marks.sub("", output)
+    made = {path.name for path in set(forked.iterdir()) - before} - {"__pycache__"}
+    assert made == {path.name for path in alone.iterdir()} - {".snakemake", "__pycache__", "sibling.py", "script.py"}
+    for file in made:
+        assert (forked / file).stat().st_size == (alone / file).stat().st_size > 0
+        (forked / file).unlink()
+
+
+def test_siblings_draw_different_numbers(warm: Bench) -> None:
+    source = "import random, numpy\nprint(random.random(), numpy.random.random(), numpy.random.default_rng().random())"
+    drawn = [warm.script(source).tail.split() for _ in range(4)]
+    assert len({number for numbers in drawn for number in numbers}) == 12
+
+
+def test_threads_of_libraries_that_are_loaded_already(make: Callable[..., Bench]) -> None:
+    bench = make("warm", preload=["torch"], spares=1)
+    source = """
+        import os, threadpoolctl, torch
+        print({pool["num_threads"] for pool in threadpoolctl.threadpool_info()}, torch.get_num_threads(),
+              os.environ["OMP_NUM_THREADS"], torch.rand(1).item())
+        """
+    first, second = (bench.script(textwrap.dedent(source), threads=3).tail.split() for _ in range(2))
+    assert first[:3] == second[:3] == ["{3}", "3", "3"]
+    assert first[3] != second[3]
+
+
+def test_a_preload_that_fails_is_a_warning(make: Callable[..., Bench]) -> None:
+    bench = make("warm", preload=["no_such_module_"])
+    result = bench.script("import no_such_module_")
+    assert (result.status, result.tail.splitlines()[-1]) == (
+        1,
+        "ModuleNotFoundError: No module named 'no_such_module_'",
+    )
+    assert "could not import no_such_module_ (ModuleNotFoundError" in bench.warnings[0]
+
+
+def test_a_plain_runner_refuses_a_script(make: Callable[..., Bench]) -> None:
+    result = make().script("pass")
+    assert result.status == 126
+    assert "only the warm runner" in result.reason
+
+
+def test_a_script_leaves_no_process(warm: Bench, tmp_path: Path) -> None:
+    source = (
+        "import os, time\nif not os.fork():\n    os.setsid()\n    if os.fork():\n        os._exit(0)\n"
+        f"    print(os.getpid(), file=open({str(tmp_path / 'pid')!r}, 'w'))\n    time.sleep(300)\n"
+        f"while not os.path.exists({str(tmp_path / 'pid')!r}) or not open({str(tmp_path / 'pid')!r}).read():\n    pass\n"
+    )
+    other = warm.start(script_order(tmp_path / "s.py", "import time; time.sleep(300)"))
+    assert warm.script(source).ok
+    assert not alive(int((tmp_path / "pid").read_text()))
+    warm.runner.stop(other, "enough")
+    assert warm.hear(other).signal == signal.SIGTERM
+
+
+def test_kill_9_of_a_script_ends_that_script_only(warm: Bench) -> None:
+    other = warm.start(script_order(warm.folder / "o.py", "import sys; sys.exit(4)"))
+    assert warm.script("import os; os.kill(os.getpid(), 9)").signal == signal.SIGKILL
+    assert warm.hear(other).status == 4
+
+
+# ---- benchmark ----
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("form", ["script", "command"])
+def test_a_benchmark_file_is_as_snakemake_writes_it(warm: Bench, tmp_path: Path, form: str, extended: bool) -> None:
+    path = tmp_path / "bench.tsv"
+    job = container(tmp_path)
+    facts = {
+        "jobid": 3, "rule_name": "fit", "wildcards": job.wildcards, "params": job.params, "resources": job.resources,
+        "input": job.input, "threads": 2,
+    }  # fmt: skip
+    (warm.folder / "in.txt").write_text("x")
+    benchmark = Benchmark(str(path), 2, extended, pickle.dumps(facts))
+    if form == "script":
+        result = warm.script("print('iteration', snakemake.bench_iteration)", benchmark=benchmark)
+        assert result.tail.split() == ["iteration", "0", "iteration", "1"]
+    else:
+        result = warm.run("echo $OMP_NUM_THREADS", benchmark=benchmark, threads=5)
+        assert result.tail.split() == ["5", "5"]
+    assert result.ok, result
+    header, *rows = (line.split("\t") for line in path.read_text().splitlines())
+    assert header == BenchmarkRecord.get_header(extended)
+    assert len(rows) == 2
+    assert all(len(row) == len(header) and float(row[0]) >= 0 for row in rows)
+    if extended:
+        assert rows[0][header.index("rule_name")] == "fit"
+
+
+def test_a_task_that_fails_has_no_benchmark(warm: Bench, tmp_path: Path) -> None:
+    benchmark = Benchmark(str(tmp_path / "bench.tsv"), 3)
+    assert warm.run("echo once; exit 6", benchmark=benchmark).status == 6
+    failed = warm.script("print('once'); raise SystemExit(4)", benchmark=benchmark)
+    assert (failed.status, failed.tail) == (4, "once")
+    assert warm.run("kill -SEGV $$", benchmark=benchmark).status == 128 + signal.SIGSEGV
+    assert list(tmp_path.iterdir()) == []

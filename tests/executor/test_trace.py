@@ -1,0 +1,189 @@
+"""The trace opens in the viewers even if the pool was killed, and the summary's numbers are those of the intervals."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from snakemake_executor_plugin_worksteal.tasks import Result
+from snakemake_executor_plugin_worksteal.trace import BINS, BUSY, Intervals, Trace, core_lane, node_process, read_trace
+
+START = 1_700_000_000.0
+
+
+def result(number: int, start: float, end: float, cores: tuple[int, ...] = (0,), **more: Any) -> Result:
+    """A result whose times count from the pool's start."""
+    more = {"status": 0, **more}
+    return Result(id=number, started=START + start, ended=START + end, cores=cores, **more)
+
+
+def small(path: Path | None) -> Trace:
+    """A pool of two nodes with four cores that has done a little of everything."""
+    trace = Trace(path, START)
+    trace.pool(0, "one", 2, 1)
+    trace.pool(1, "two", 2, 0)
+    trace.phase("staging", 0, START + 0.5, START + 1.5)
+    trace.counter(START + 1, queued=4, running=0, finished=0)
+    trace.task("a 1", "a", result(1, 2, 6, (0, 1), max_rss_mb=100.25, devices=(0,)))
+    trace.task('b "2"\n', "b", result(2, 2, 4, (0,), rank=1, status=3, reason="No such file – ümlaut"))
+    trace.instant("steal", 1, START + 4, victim=0, tasks=1)
+    trace.task("b 3", "b", result(3, 4, 10, (0,), rank=1, status=None, signal=9, max_rss_mb=7))
+    trace.task("b 4", "b", result(4, 2, 9, (1,), rank=1))
+    trace.counter(START + 10, queued=0, running=0, finished=4)
+    return trace
+
+
+def check_format(events: list[dict[str, Any]]) -> None:
+    """The rules of the Trace Event Format for the kinds of events that are used."""
+    named: set[tuple[int, int]] = set()
+    lanes: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for event in events:
+        assert isinstance(event["name"], str)
+        assert isinstance(event["pid"], int)
+        assert event["pid"] > 0
+        assert isinstance(event["tid"], int)
+        assert isinstance(event["args"], dict)
+        kind = event["ph"]
+        if kind == "M":
+            assert event["name"] in {"process_name", "process_sort_index", "thread_name", "thread_sort_index"}
+            named.add((event["pid"], event["tid"] if event["name"].startswith("thread") else 0))
+            continue
+        assert isinstance(event["ts"], int)
+        assert event["ts"] >= 0
+        assert (event["pid"], 0) in named, "a process is named before its first event"
+        if kind == "X":
+            assert isinstance(event["dur"], int)
+            assert event["dur"] >= 0
+            assert (event["pid"], event["tid"]) in named
+            lanes.setdefault((event["pid"], event["tid"]), []).append((event["ts"], event["ts"] + event["dur"]))
+        elif kind == "i":
+            assert event["s"] in {"g", "p", "t"}
+        else:
+            assert kind == "C"
+            assert all(isinstance(value, int | float) for value in event["args"].values())
+    for spans in lanes.values():
+        for (_, before), (after, _) in zip(sorted(spans), sorted(spans)[1:], strict=False):
+            assert before <= after, "tasks of one lane do not overlap"
+
+
+def test_the_trace_follows_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    small(path).close(None, ended=START + 10)
+    events = json.loads(path.read_text())
+    check_format(events)
+    assert events == read_trace(path)
+    tasks = {event["args"]["id"]: event for event in events if event.get("cat") == "task"}
+    assert (tasks[1]["ts"], tasks[1]["dur"]) == (2_000_000, 4_000_000)
+    assert (tasks[4]["pid"], tasks[4]["tid"]) == (node_process(1), core_lane(1))
+    assert tasks[1]["args"]["cores"] == [0, 1]
+    assert tasks[1]["args"]["devices"] == [0]
+    assert tasks[2]["args"]["reason"] == "No such file – ümlaut"
+    assert tasks[3]["args"]["signal"] == 9
+
+
+def test_every_beginning_of_the_file_can_be_read(tmp_path: Path) -> None:
+    path, cut = tmp_path / "trace.json", tmp_path / "cut.json"
+    small(path).close(None, ended=START + 10)
+    whole, events = path.read_bytes(), read_trace(path)
+    for size in range(len(whole) + 1):
+        cut.write_bytes(whole[:size])
+        got = read_trace(cut)
+        assert got == events[: len(got)]
+        assert len(got) >= whole[:size].count(b"\n{") - 1
+    (tmp_path / "no.json").write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="is no trace"):
+        read_trace(tmp_path / "no.json")
+
+
+def test_a_killed_writer_leaves_every_event_it_wrote(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from snakemake_executor_plugin_worksteal.trace import Trace\n"
+        "trace = Trace(Path(sys.argv[1]), 0.0)\n"
+        "for number in range(100): trace.instant('steal', 0, number)\n"
+        "print('written', flush=True); time.sleep(60)\n"
+    )
+    path = tmp_path / "trace.json"
+    with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "written\n"
+        writer.send_signal(signal.SIGKILL)
+    # the viewers' own mending: nothing but the closing bracket is missing
+    assert len([each for each in json.loads(path.read_text() + "]") if each["ph"] == "i"]) == 100
+
+
+def test_the_summary(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "summary.json"
+    summary = small(None).close(path, {"steals": 1, "waits": {"idle_s": 2.5}}, ended=START + 12)
+    assert json.loads(path.read_text()) == summary
+    assert [each.name for each in path.parent.iterdir()] == ["summary.json"]
+    assert (summary["nodes"], summary["cores"], summary["devices"]) == (2, 4, 1)
+    assert summary["tasks"] == {"total": 4, "done": 2, "failed": 1, "killed": 1}
+    assert summary["rules"]["b"] == {"tasks": 3, "mean_s": 5.0, "max_s": 7.0, "max_rss_mb": 7}
+    assert summary["busy_core_s"] == pytest.approx(8 + 2 + 6 + 7)
+    assert summary["utilisation"] == pytest.approx(23 / 48)
+    assert summary["tasks_per_s"] == pytest.approx(4 / 12)
+    assert summary["ramp_up_s"] == 2
+    assert summary["tail_s"] == 6  # all four cores were busy until second 6 of 12
+    assert summary["phases"]["staging"] == {"times": 1, "total_s": 1.0, "started_s": 0.5, "ended_s": 1.5}
+    assert summary["events"] == {"steal": 1}
+    assert summary["statistics"] == {"steals": 1, "waits": {"idle_s": 2.5}}
+    assert summary["wall_s"] == 12
+
+
+def test_an_empty_pool_has_a_summary() -> None:
+    summary = Trace(None, START).close(None, ended=START)
+    assert summary["tasks"]["total"] == summary["utilisation"] == summary["busy_core_s"] == 0
+    assert summary["ramp_up_s"] is summary["tail_s"] is None
+
+
+def test_a_full_disk_ends_the_trace_and_not_the_pool() -> None:
+    trace = small(Path("/dev/full"))
+    summary = trace.close(None, ended=START + 10)
+    assert summary["tasks"]["total"] == 4
+    assert "No space left on device" in summary["problem"]
+
+
+moments = st.floats(-5, 105, allow_nan=False)
+tasks = st.lists(st.tuples(moments, moments, st.integers(0, 8)), max_size=30)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tasks=tasks, wall=st.floats(0.001, 100), bins=st.integers(1, BINS))
+def test_bins_are_exact(tasks: list[tuple[float, float, int]], wall: float, bins: int) -> None:
+    intervals = Intervals()
+    for start, end, cores in tasks:
+        intervals.add(start, end, cores)
+    width = wall / bins
+    got = intervals.binned(wall, bins)
+    assert len(got) == bins
+    for which, mean in enumerate(got):
+        low, high = which * width, (which + 1) * width
+        overlaps = (cores * max(0.0, min(high, end) - max(low, start)) for start, end, cores in tasks)
+        assert math.isclose(mean, sum(overlaps) / width, rel_tol=1e-6, abs_tol=1e-6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tasks=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(1, 4)), max_size=20))
+def test_ramp_up_and_tail_are_those_of_the_definition(tasks: list[tuple[int, int, int]]) -> None:
+    intervals = Intervals()
+    for start, length, cores in tasks:
+        intervals.add(start, start + length, cores)
+
+    def busy(now: float) -> int:
+        return sum(cores for start, length, cores in tasks if start <= now < start + length)
+
+    after = [busy(second + 0.5) for second in range(41)]
+    assert {now: number for now, number in intervals.steps() if number != after[int(now)]} == {}
+    most = max(after)
+    assert intervals.ramp_up() == (next(n for n, each in enumerate(after) if each >= BUSY * most) if most else None)
+    full = [second for second, each in enumerate(after) if each >= BUSY * 4]
+    assert intervals.full_until(4) == (full[-1] + 1 if full else None)

@@ -1,0 +1,439 @@
+"""Workflows of all sorts behave as with Snakemake's local executor."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+
+import pytest
+
+
+def test_a_workflow_of_everything(workflow):
+    """Shell, script, run, local rules, logs, benchmarks, temporary and protected files, a checkpoint; the second run is empty."""
+    workflow.write(
+        "Snakefile",
+        """
+        configfile: "config.yaml"
+        localrules: all, here
+        rule all:
+            input: "sum.txt", "here.txt", "protected.txt", "bench.tsv"
+        rule here:
+            output: "here.txt"
+            shell: "echo here > {output}"
+        rule make:
+            output: temp("parts/{n}.txt")
+            log: "logs/make/{n}.log"
+            threads: 1
+            shell: "echo {wildcards.n} > {output}; echo made {wildcards.n} > {log}; echo $OMP_NUM_THREADS >> {log}"
+        checkpoint split:
+            output: directory("split")
+            shell: "mkdir split; for i in 1 2 3; do touch split/$i; done"
+        def parts(wildcards):
+            folder = checkpoints.split.get().output[0]
+            import os
+            return expand("doubled/{n}.txt", n=sorted(os.listdir(folder)))
+        rule double:
+            input: "parts/{n}.txt"
+            output: "doubled/{n}.txt"
+            params: factor=2, table={"a": [1, 2]}
+            log: "logs/double/{n}.log"
+            script: "scripts/double.py"
+        rule sum:
+            input: parts
+            output: "sum.txt"
+            run:
+                total = sum(int(open(path).read()) for path in input)
+                with open(output[0], "w") as out:
+                    print(total + config["extra"], file=out)
+        rule protect:
+            output: protected("protected.txt")
+            benchmark: repeat("bench.tsv", 2)
+            shell: "echo p > {output}"
+        rule unused:
+            output: "bench.tsv.never"
+            shell: "false"
+        """,
+    )
+    workflow.write("config.yaml", "extra: 100\n")
+    workflow.write(
+        "scripts/double.py",
+        """
+        import os
+        from pathlib import Path
+
+        assert snakemake.params.table == {"a": [1, 2]} and snakemake.config["extra"] == 100
+        assert Path(__file__).name == "double.py" and snakemake.rule == "double"
+        assert os.path.isdir(snakemake.resources.tmpdir), snakemake.resources.tmpdir
+        value = int(Path(snakemake.input[0]).read_text()) * snakemake.params.factor
+        Path(snakemake.output[0]).write_text(f"{value}\\n")
+        Path(snakemake.log[0]).write_text(f"doubled {snakemake.wildcards.n}\\n")
+        """,
+    )
+    first = workflow.run()
+    assert re.search(r"worksteal: \d nodes? \(.+\), \d slots, no devices, launcher: ", first), first
+    assert workflow.lines("sum.txt") == ["112"]
+    assert workflow.lines("logs/make/2.log") == ["made 2", "1"]
+    assert workflow.lines("logs/double/3.log") == ["doubled 3"]
+    assert not (workflow.folder / "parts").exists() or not os.listdir(workflow.folder / "parts")
+    assert not os.stat(workflow.folder / "protected.txt").st_mode & stat.S_IWUSR
+    rows = workflow.lines("bench.tsv")
+    assert len(rows) == 3
+    assert rows[0].split("\t")[:3] == ["s", "h:m:s", "max_rss"]
+    assert "Nothing to be done" in workflow.run()
+    workflow.assert_nothing_left()
+
+
+def test_a_failed_job_is_explained_and_only_it_is_repeated(workflow):
+    """Rule, wildcards, exit status, the last lines of its output, where the rest is; its neighbours are kept."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=["a", "b", "c"])
+        rule make:
+            output: "{n}.txt"
+            shell: "echo {wildcards.n} >> ran; echo trying {wildcards.n}; [ {wildcards.n} != b ] || [ -e mended ] || exit 7; touch {output}"
+        """,
+    )
+    output = workflow.run("--keep-going", fails=True)
+    assert "Error in rule make" in output
+    assert "wildcards: n=b" in output
+    assert "status: exit status 7" in output
+    assert re.search(r"last lines:\s+trying b", output), output
+    log = re.search(r"output: (\S+\.log)", output)
+    assert log
+    assert workflow.lines(log.group(1)) == ["trying b"]
+    assert sorted(workflow.lines("ran")) == ["a", "b", "c"]
+    workflow.write("mended", "")
+    workflow.run()
+    assert sorted(workflow.lines("ran")) == ["a", "b", "b", "c"]
+
+
+def test_signals_and_script_errors_are_named(workflow):
+    """A segmentation fault and a Python exception each say what they were."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "crash.txt", "raise.txt"
+        rule crash:
+            output: "crash.txt"
+            script: "crash.py"
+        rule exception:
+            output: "raise.txt"
+            script: "raise.py"
+        """,
+    )
+    workflow.write("crash.py", "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    workflow.write("raise.py", "def inner():\n    raise ValueError('no such drug: X')\n\ninner()\n")
+    output = workflow.run("--keep-going", fails=True)
+    assert "SIGSEGV" in output
+    assert "ValueError: no such drug: X" in output
+    assert re.search(r'raise.py", line 4', output), output
+
+
+def test_without_keep_going_nothing_new_begins(workflow):
+    """After a failure, what runs is finished and what waits in the pool is not begun, nor left marked as incomplete."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "bad.txt", expand("{n}.txt", n=range(30))
+        rule bad:
+            output: "bad.txt"
+            priority: 10
+            shell: "sleep 0.5; exit 3"
+        rule make:
+            output: "{n}.txt"
+            shell: "echo {wildcards.n} >> ran; sleep 0.3; touch {output}"
+        """,
+    )
+    output = workflow.run(fails=True)
+    begun = workflow.lines("ran")
+    assert 0 < len(begun) < 20, output
+    assert output.count("Error in rule") == 1, output
+    assert all((workflow.folder / f"{n}.txt").exists() for n in begun)
+    workflow.write("bad.txt", "")
+    again = workflow.run("--touch")
+    assert "incomplete" not in again.lower()
+
+
+def test_retries_raise_attempt_and_resources(workflow):
+    """`attempt` counts and resources that depend on it are evaluated anew."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "done.txt", "script.txt"
+        rule flaky:
+            output: "done.txt"
+            retries: 3
+            resources: mem_mb=lambda wildcards, attempt: attempt * 100
+            shell: "echo {resources.mem_mb} >> attempts; [ {resources.mem_mb} -ge 300 ] && touch {output}"
+        rule flaky_script:
+            output: "script.txt"
+            retries: 1
+            params: attempt=lambda wildcards, attempt=1: attempt
+            resources: tries=lambda wildcards, attempt: attempt
+            script: "flaky.py"
+        """,
+    )
+    workflow.write(
+        "flaky.py",
+        """
+        assert snakemake.resources.tries == 2, snakemake.resources.tries
+        open(snakemake.output[0], "w").close()
+        """,
+    )
+    workflow.run()
+    assert workflow.lines("attempts") == ["100", "200", "300"]
+
+
+def test_priorities_and_jobs(one):
+    """With one slot jobs begin by priority; with --jobs 1 no two run together."""
+    one.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(8))
+        for index in range(8):
+            rule:
+                name: f"rule_{index}"
+                output: f"{index}.txt"
+                priority: index
+                params: index=index
+                shell: "echo {params.index} >> order; sleep 0.05; touch {output}"
+        """,
+    )
+    one.pool = ("--worksteal-launcher", "local", "--worksteal-slots", "1")
+    one.run()
+    # The first batch is one job: the most urgent begins before the pool has seen the rest.
+    assert one.lines("order") == [str(index) for index in reversed(range(8))]
+    one.write(
+        "Snakefile",
+        (one.folder / "Snakefile").read_text().replace("sleep 0.05", "mkdir lock && sleep 0.05 && rmdir lock"),
+    )
+    one.pool = ("--worksteal-launcher", "local", "--worksteal-slots", "4")
+    one.run("--jobs", "1", "--forceall")
+
+
+@pytest.mark.parametrize("depth", ["minimal", "shallow", "full", "copy-minimal"])
+def test_shadow(one, depth):
+    """Shadow rules run in a folder of their own."""
+    one.write(
+        "Snakefile",
+        f"""
+        rule shadowed:
+            input: "in.txt"
+            output: "out.txt"
+            shadow: "{depth}"
+            shell: "cp {{input}} {{output}}; touch junk"
+        """,
+    )
+    one.write("in.txt", "text\n")
+    one.run()
+    assert one.lines("out.txt") == ["text"]
+    assert not (one.folder / "junk").exists()
+
+
+def test_pipes_services_and_groups(workflow):
+    """Jobs that must run together do, in one job of the pool."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "piped.txt", "served.txt", expand("end/{n}.txt", n=range(3))
+        rule source:
+            output: pipe("stream")
+            shell: "seq 5 > {output}"
+        rule sink:
+            input: "stream"
+            output: "piped.txt"
+            shell: "cat {input} > {output}"
+        rule server:
+            output: service("server.socket")
+            shell: "touch {output}; trap 'rm -f {output}; exit 0' TERM; while true; do sleep 0.1; done"
+        rule client:
+            input: "server.socket"
+            output: "served.txt"
+            shell: "test -e {input} && touch {output}"
+        rule begin:
+            output: "begin/{n}.txt"
+            group: "pair"
+            shell: "echo {wildcards.n} > {output}"
+        rule end:
+            input: "begin/{n}.txt"
+            output: "end/{n}.txt"
+            group: "pair"
+            shell: "cp {input} {output}"
+        """,
+    )
+    # A piped pair and a service with its client need two cores of one node.
+    pool = list(workflow.pool)
+    pool[-1] = "2"
+    workflow.pool = tuple(pool)
+    workflow.run()
+    assert workflow.lines("piped.txt") == list("12345")
+    assert workflow.lines("end/2.txt") == ["2"]
+    workflow.assert_nothing_left()
+
+
+def test_report_touch_and_dry_run(one):
+    """A report can be made, files touched, and a dry run starts no pool."""
+    one.write(
+        "Snakefile",
+        """
+        rule make:
+            output: report("figure.txt", category="figures")
+            shell: "echo figure > {output}"
+        """,
+    )
+    assert "worksteal:" not in one.run("--dry-run")
+    assert not (one.folder / ".snakemake" / "worksteal").exists()
+    one.run()
+    one.run("--report", "report.html")
+    assert "figures" in (one.folder / "report.html").read_text()
+    assert "worksteal:" not in one.run("--touch", "--forceall")
+
+
+def test_a_memory_limit_ends_a_job_with_a_sentence(workflow):
+    """`mem_mb` of a rule ends a job that uses more; Snakemake's own guess for a rule that states none is no limit."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "large.txt", "free.txt"
+        rule large:
+            output: "large.txt"
+            resources: mem_mb=120
+            script: "large.py"
+        rule free:
+            output: "free.txt"
+            script: "large.py"
+        """,
+    )
+    workflow.write(
+        "large.py",
+        """
+        import time
+
+        limited = snakemake.rule == "large"
+        data = bytearray(300_000_000 if limited else 1_100_000_000)
+        for index in range(0, len(data), 4096):
+            data[index] = 1
+        if limited:
+            time.sleep(60)
+        open(snakemake.output[0], "w").close()
+        """,
+    )
+    output = workflow.run("--keep-going", fails=True)
+    assert re.search(r"used \d+ MB, more than its mem_mb=120", output), output
+    assert (workflow.folder / "free.txt").exists()
+    assert not (workflow.folder / "large.txt").exists()
+
+
+def test_a_time_limit_ends_a_job_with_a_sentence(one):
+    """`runtime` (minutes) ends a job and what it started."""
+    one.write(
+        "Snakefile",
+        """
+        rule slow:
+            output: "slow.txt"
+            resources: runtime=1
+            shell: "sleep 300; touch {output}"
+        """,
+    )
+    output = one.run(fails=True)
+    assert re.search(r"ran over its limit of 60 s \(resource runtime\)", output), output
+    one.assert_nothing_left()
+
+
+def test_devices_are_masked(workflow):
+    """A task sees just the devices it was given, no two tasks the same ones at a time."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(6)), "none.txt"
+        rule one:
+            output: "{n}.txt"
+            resources: gpu=1
+            shell: "mkdir device-$CUDA_VISIBLE_DEVICES-$WORKSTEAL_TASK && echo $CUDA_VISIBLE_DEVICES $ZE_AFFINITY_MASK > {output}; sleep 0.1"
+        rule none:
+            output: "none.txt"
+            shell: 'echo "$CUDA_VISIBLE_DEVICES" > {output}'
+        """,
+    )
+    workflow.run("--worksteal-devices", "4,7")
+    shown = {workflow.lines(f"{n}.txt")[0] for n in range(6)}
+    assert shown <= {"4 4", "7 7"}
+    assert workflow.lines("none.txt") == ["-1"]
+
+
+def test_too_large_a_job_is_refused_with_a_sentence(workflow):
+    """A job that no node could hold fails at once, and says what the largest node has."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule huge:
+            output: "huge.txt"
+            resources: gpu=3
+            shell: "touch {output}"
+        """,
+    )
+    output = workflow.run("--worksteal-devices", "2", fails=True)
+    assert re.search(r"no node of the pool can run this job: .*3 devices", output), output
+
+
+def test_environment_and_precedence(workflow):
+    """Jobs see the environment of Snakemake, changes made by the Snakefile included, and none of an MPI launch."""
+    workflow.write(
+        "Snakefile",
+        """
+        import os
+        os.environ["FROM_SNAKEFILE"] = "yes"
+        rule all:
+            input: "shell.txt", "script.txt"
+        rule by_shell:
+            output: "shell.txt"
+            shell: "env > {output}"
+        rule by_script:
+            output: "script.txt"
+            script: "env.py"
+        """,
+    )
+    workflow.write(
+        "env.py",
+        "import os\nopen(snakemake.output[0], 'w').write('\\n'.join(f'{k}={v}' for k, v in os.environ.items()))\n",
+    )
+    workflow.run()
+    for name in ("shell.txt", "script.txt"):
+        lines = workflow.lines(name)
+        assert "FROM_SNAKEFILE=yes" in lines
+        assert not [line for line in lines if line.startswith(("PMI_", "MPI_LOCAL", "HYDI"))], lines
+
+
+def test_summary_and_trace(workflow):
+    """A traced run leaves a summary and a trace that say the same."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(12))
+        rule make:
+            output: "{n}.txt"
+            shell: "sleep 0.1; touch {output}"
+        """,
+    )
+    workflow.run("--worksteal-trace")
+    (folder,) = (workflow.folder / ".snakemake" / "worksteal").glob("2*")
+    summary = json.loads((folder / "summary.json").read_text())
+    events = json.loads((folder / "trace.json").read_text())
+    tasks = [event for event in events if event.get("ph") == "X"]
+    assert len(tasks) == 12
+    assert all(event["dur"] >= 100_000 for event in tasks)
+    assert summary["tasks"]["ok"] == 12, summary
+    assert 0 < summary["utilisation"] <= 1
+    assert not (folder / "session.json").exists()

@@ -1,0 +1,289 @@
+"""An agent: one process a node. It owns the node's slots, runs tasks in them through its runners, and steals.
+
+    python -m snakemake_executor_plugin_worksteal.agent SESSION_FOLDER [--mpi]
+
+Started by the executor (module pool). The scheduling itself is in module core; this one connects it to processes, to the other
+agents, and, at the first agent, to Snakemake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from . import processes
+from .channel import Channel, ChannelError, connect
+from .core import Capacity, Core
+from .messages import Impossible, Report, Send, Start, Withdrawn
+from .node import Node, find_node, masks
+from .runner import Runner, RunnerDied
+from .session import Session, read_session, task_environment
+from .tasks import Order, Result
+from .transport import Alone, Mpi, Transport
+
+ROOT = 0
+# An agent that hears from its peers looks again after this many seconds, and doubles that while nothing comes.
+SHORTEST_S = 0.0002
+STATISTICS_S = 5.0
+
+
+class Stop(Exception):
+    """The pool has to end."""
+
+
+class Agent:
+    """The event loop of one node."""
+
+    def __init__(self, session: Session, folder: Path, transport: Transport, runners: dict[str, Runner]) -> None:
+        self.session = session
+        self.folder = folder
+        self.transport = transport
+        self.runners = runners
+        self.channel: Channel | None = None
+        self.selector = selectors.DefaultSelector()
+        self.host = socket.gethostname()
+        self.rank = transport.rank
+        self.nodes = self._find_nodes()
+        self.node = self.nodes[self.rank]
+        capacities = [Capacity(node.cores, len(node.devices), node.mem_mb, node.host) for node in self.nodes]
+        self.core = Core(self.rank, capacities, seed=session.epoch)
+        self.slots: dict[int, tuple[tuple[int, ...], tuple[int, ...], Runner]] = {}
+        self.ending: bool | None = None  # None: no; else whether tasks are killed
+        self.statistics: dict[int, dict[str, Any]] = {}
+        self._pause = SHORTEST_S
+        self._running_told = -1
+        self._told_at = 0.0
+
+    def _find_nodes(self) -> list[Node]:
+        """Every agent's part of its machine, by rank."""
+        hosts = self.transport.gather(self.host)
+        mine = [rank for rank, host in enumerate(hosts) if host == self.host]
+        session = self.session
+        part = mine.index(self.rank)
+        node = find_node(self.host, session.slots, session.devices, session.memory_mb, part=part, parts=len(mine))
+        nodes: list[Node] = self.transport.gather(node)
+        return nodes
+
+    def connect(self) -> None:
+        """At the first agent: meet Snakemake and say what the pool is."""
+        self.channel = connect(self.session.address, bytes.fromhex(self.session.secret), 30.0)
+        described = [
+            {"rank": rank, "host": node.host, "cores": node.cores, "devices": list(node.devices), "mem_mb": node.mem_mb}
+            for rank, node in enumerate(self.nodes)
+        ]
+        self.channel.queue(("hello", self.session.epoch, described))
+        self.selector.register(self.channel, selectors.EVENT_READ, self._hear_snakemake)
+
+    def run(self) -> None:
+        """Work until Snakemake ends the pool or is gone."""
+        for runner in self.runners.values():
+            self.selector.register(runner, selectors.EVENT_READ, lambda runner=runner: self._hear_runner(runner))
+        if self.rank == ROOT:
+            self.connect()
+        try:
+            self._flush()
+            while not self._finished():
+                self._wait()
+                self._hear_agents()
+                now = time.monotonic()
+                if self.core.next_tick is not None and self.core.next_tick <= now:
+                    self.core.tick(now)
+                self._obey(now)
+                self._flush()
+        except Stop as stop:
+            # Snakemake is gone, or this agent was told to end by a signal: nobody waits for an orderly end.
+            self._end_tasks(kill=True)
+            self.transport.abort(str(stop))
+        self._leave()
+
+    # Waiting and hearing
+
+    def _wait(self) -> None:
+        """Sleep until something happens. MPI has no file to wait for, so with peers the sleep is short, and longer the longer it is idle."""
+        timeout = None
+        if self.core.next_tick is not None:
+            timeout = max(0.0, self.core.next_tick - time.monotonic())
+        if self.transport.idle_s is not None:
+            timeout = self._pause if timeout is None else min(timeout, self._pause)
+            self._pause = min(self._pause * 2, self.transport.idle_s)
+        for key, _ in self.selector.select(timeout):
+            self._pause = SHORTEST_S
+            key.data()
+
+    def _hear_agents(self) -> None:
+        for source, message in self.transport.receive():
+            self._pause = SHORTEST_S
+            if message[0] == "core":
+                self.core.message(time.monotonic(), source, message[1])
+            elif message[0] == "exit":
+                self.ending = message[1]
+            elif message[0] == "statistics":
+                self.statistics[source] = message[1]
+            elif message[0] == "log":
+                self._log(message[1])
+
+    def _hear_snakemake(self) -> None:
+        assert self.channel is not None
+        try:
+            for message in self.channel.read():
+                now = time.monotonic()
+                if message[0] == "submit":
+                    self.core.submit(now, message[1])
+                elif message[0] == "withdraw":
+                    self.core.withdraw(now)
+                elif message[0] == "bye":
+                    self.ending = message[1]
+                    for rank in range(1, self.transport.size):
+                        self.transport.send(rank, ("exit", message[1]))
+        except ChannelError as error:
+            raise Stop(f"Snakemake is gone: {error}") from error
+
+    def _hear_runner(self, runner: Runner) -> None:
+        try:
+            for found in runner.read():
+                if isinstance(found, str):
+                    self._log(f"{self.host}: {found}")
+                    continue
+                cores, devices, _ = self.slots.pop(found.id)
+                found.rank, found.host, found.cores, found.devices = self.rank, self.host, cores, devices
+                self.core.finished(time.monotonic(), found.id, found)
+        except RunnerDied as error:
+            processes.kill_leftovers(f"{self.session.pool}:{os.getpid()}:")
+            # After MPI has started, a new one cannot safely be forked; the pool is started again instead.
+            raise Stop(f"the {runner.kind} runner on {self.host} died: {error}") from error
+
+    # Doing what the core says
+
+    def _obey(self, now: float) -> None:
+        for effect in self.core.drain():
+            if isinstance(effect, Start):
+                self._start(effect)
+            elif isinstance(effect, Send):
+                self.transport.send(effect.to, ("core", effect.message))
+            elif isinstance(effect, Report):
+                self._tell(("results", [result for _, _, result in effect.items]))
+            elif isinstance(effect, Withdrawn):
+                self._tell(("withdrawn", list(effect.ids)))
+            elif isinstance(effect, Impossible):
+                self._tell(("impossible", effect.id, effect.why))
+        if self.rank == ROOT and now - self._told_at > 0.5 and self.core.pool_running != self._running_told:
+            self._running_told, self._told_at = self.core.pool_running, now
+            self._tell(("status", self._running_told))
+
+    def _start(self, effect: Start) -> None:
+        order: Order = effect.task.payload
+        order.environment.update(masks(self.node.devices, effect.devices))
+        kind = "warm" if order.script is not None or order.benchmark is not None else "plain"
+        runner = self.runners[kind]
+        self.slots[effect.task.id] = (effect.cores, effect.devices, runner)
+        runner.start(effect.task.id, effect.task.name, order, effect.cores, effect.devices)
+
+    def _tell(self, message: Any) -> None:
+        if self.channel is not None:
+            self.channel.queue(message)
+
+    def _log(self, text: str) -> None:
+        if self.rank == ROOT:
+            self._tell(("log", text))
+        else:
+            self.transport.send(ROOT, ("log", text))
+
+    def _flush(self) -> None:
+        """Write what sockets take now; where one is full, wait for it too."""
+        for file in (self.channel, *self.runners.values()):
+            if file is None or not file.wants_write:
+                continue
+            try:
+                done = file.flush()
+            except ChannelError as error:
+                raise Stop(f"Snakemake is gone: {error}") from error
+            events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
+            key = self.selector.get_key(file)
+            if key.events != events:
+                self.selector.modify(file, events, key.data)
+
+    # The end
+
+    def _finished(self) -> bool:
+        if self.ending is None:
+            return False
+        if self.ending:
+            return True
+        return not self.slots and not self.core.queued
+
+    def _end_tasks(self, *, kill: bool) -> None:
+        for runner in self.runners.values():
+            self.selector.unregister(runner)
+            runner.close(self.session.grace_s if kill else 1.0)
+        self.runners = {}
+
+    def _leave(self) -> None:
+        """End the runners, gather the statistics at the first agent, tell Snakemake, leave MPI."""
+        if self.runners:
+            self._end_tasks(kill=bool(self.ending))
+        processes.kill_leftovers(f"{self.session.pool}:{os.getpid()}:")
+        if self.rank != ROOT:
+            self.transport.send(ROOT, ("statistics", self.core.statistics()))
+        else:
+            self.statistics[ROOT] = self.core.statistics()
+            deadline = time.monotonic() + STATISTICS_S + self.session.grace_s
+            while len(self.statistics) < self.transport.size and time.monotonic() < deadline:
+                self._hear_agents()
+                time.sleep(SHORTEST_S)
+            self._tell(("ended", self.statistics))
+            with suppress(ChannelError):
+                while self.channel is not None and not self.channel.flush():
+                    time.sleep(SHORTEST_S)
+        self.transport.close()
+
+
+def start_runners(session: Session, folder: Path) -> dict[str, Runner]:
+    """The node's runners; to be called before MPI is started, since they are forks."""
+    environment = task_environment(os.environ, session.environment, same_machine=session.host == socket.gethostname())
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    environment["WORKSTEAL_POOL"] = f"{session.pool}:{os.getpid()}"
+    return {
+        kind: Runner(
+            kind,
+            rank=0,
+            workdir=session.workdir,
+            environment=environment,
+            preload=session.preload if kind == "warm" else (),
+            journal=folder / f"journal-{session.epoch}-{name}-{kind}.jsonl",
+            grace_s=session.grace_s,
+        )
+        for kind in ("plain", "warm")
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one agent."""
+    parser = argparse.ArgumentParser(prog="worksteal agent", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--mpi", action="store_true", help="the agents are the ranks of an MPI launch")
+    given = parser.parse_args(arguments)
+    session = read_session(given.folder)
+    processes.become_subreaper()
+    runners = start_runners(session, given.folder)
+    transport: Transport = Mpi() if given.mpi else Alone()
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stop(f"signal {signal.Signals(number).name}")
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Agent(session, given.folder, transport, runners).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

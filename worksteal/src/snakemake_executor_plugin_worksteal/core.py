@@ -1,0 +1,522 @@
+"""The scheduling core: the state machine of one agent. Events in (method calls with the time), effects out (`drain`).
+
+No clock, no socket, no thread and no global randomness are in it, so the same code runs over MPI, in one process, and in the
+simulator (module simulator), where delays and deaths are tried by seed.
+
+How work spreads. An agent starts what fits. One that has room and nothing to start asks a random other one, which gives half of what
+fits (every second task, so that both keep the mix). After two refusals it leaves *lifelines* (Saraswat et al., PPoPP 2011): requests
+that stay with some log2(n) neighbours, and is silent. Whoever gets more than it can start gives half of the rest to each of its
+lifelines in turn, the farthest first, which do the same: tasks that arrive at one agent reach all in log2(n) steps.
+
+What is safe. A transfer stays the giver's until it is acknowledged. When an agent dies, the root takes a census: the survivors name
+the tasks they hold, and what nobody holds is queued again. docs/design.md has the invariants and why the census misses nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from .messages import (
+    Acknowledge,
+    Census,
+    Done,
+    Give,
+    Held,
+    Impossible,
+    Nothing,
+    Report,
+    Room,
+    Send,
+    Start,
+    Status,
+    Steal,
+    Want,
+    Withdraw,
+    Withdrawn,
+    Withdrew,
+)
+from .queue import Waiting
+from .tasks import Task
+
+UNLIMITED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What an agent may use of its node. mem_mb 0: not limited."""
+
+    cores: int
+    devices: int = 0
+    mem_mb: int = 0
+    host: str = ""
+
+    @property
+    def room(self) -> Room:
+        """The same as room."""
+        return Room(self.cores, self.devices, self.mem_mb or UNLIMITED)
+
+
+@dataclass(frozen=True, slots=True)
+class CoreConfig:
+    """misses: random victims asked in vain before the lifelines. status_s: shortest time between two status messages."""
+
+    misses: int = 2
+    status_s: float = 1.0
+
+
+class Core:
+    """One agent. `root` is the agent that Snakemake talks to; task ids must rise from one `submit` to the next."""
+
+    def __init__(
+        self, rank: int, capacities: Sequence[Capacity], *, seed: int = 0, root: int = 0, config: CoreConfig = CoreConfig()
+    ) -> None:
+        self.rank = rank
+        self.root = root
+        self.config = config
+        self.capacities = [capacity.room for capacity in capacities]
+        self.next_tick: float | None = None
+        self.counts = dict.fromkeys(("asked", "got", "stolen", "given", "sent", "started"), 0)
+        own = capacities[rank]
+        self._patience = max(1, own.cores)
+        self._cores = list(range(own.cores - 1, -1, -1))
+        self._devices = list(range(own.devices - 1, -1, -1))
+        self._mem_mb = own.mem_mb or UNLIMITED
+        self._random = random.Random(f"{seed}:{rank}")
+        self._alive = list(range(len(capacities)))
+        self._dead: set[int] = set()
+        self._homes: dict[str, int | None] = {}
+        self._waiting = Waiting(lambda task: self._home(task.affinity) == rank)
+        self._running: dict[int, tuple[Task, tuple[int, ...], tuple[int, ...]]] = {}
+        self._results: list[tuple[int, Any]] = []
+        self._effects: list[Any] = []
+        # Stealing
+        self._asking: int | None = None
+        self._missed = 0
+        self._neighbours = self._find_neighbours()
+        self._lifelines: set[int] = set()  # where this agent's requests stay
+        self._dependants: dict[int, Room] = {}  # whose requests stay here, and the room they had
+        self._wanted: set[int] = set()  # dependants that were told what they would need
+        self._wants: dict[int, Room] = {}  # what this agent was told
+        # Transfers
+        self._transfers = 0
+        self._transit: dict[int, tuple[int, tuple[Task, ...]]] = {}
+        self._late: list[int] = []
+        self._epoch = 0
+        self._withdrawn_upto = -1
+        # Status
+        self._told = 0
+        self._told_at = float("-inf")
+        # The root's
+        self._unfinished: dict[int, Task] = {}
+        self._submitted = self._finished = self._given_up = 0
+        self._census: tuple[set[int], set[int]] | None = None  # (still to answer, held)
+        self._pool: dict[int, int] = {}
+        self._handlers: dict[type, Callable[[float, int, Any], None]] = {
+            Steal: self._on_steal,
+            Give: self._on_give,
+            Nothing: self._on_nothing,
+            Want: self._on_want,
+            Acknowledge: self._on_acknowledge,
+            Done: self._on_done,
+            Status: self._on_status,
+            Withdraw: self._on_withdraw,
+            Withdrew: self._on_withdrew,
+            Census: self._on_census,
+            Held: self._on_held,
+        }
+
+    # What the driver may look at
+
+    @property
+    def queued(self) -> int:
+        """Tasks that wait here."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Tasks that run here."""
+        return len(self._running)
+
+    @property
+    def pool_running(self) -> int:
+        """At the root: tasks that run anywhere, as last told."""
+        return len(self._running) + sum(self._pool.values())
+
+    @property
+    def unfinished(self) -> int:
+        """At the root: tasks that were submitted and are neither finished nor withdrawn."""
+        return len(self._unfinished)
+
+    @property
+    def free(self) -> Room:
+        """What of the node is not in use."""
+        return Room(len(self._cores), len(self._devices), self._mem_mb)
+
+    def statistics(self) -> dict[str, int]:
+        """Counts: steals asked and answered with work, tasks stolen and given away, messages sent, tasks started."""
+        return dict(self.counts)
+
+    # Events
+
+    def submit(self, now: float, tasks: Iterable[Task]) -> None:
+        """At the root: new tasks."""
+        tasks = list(tasks)
+        self._submitted += len(tasks)
+        self._unfinished.update((task.id, task) for task in tasks)
+        self._place(tasks)
+        self._settle(now)
+
+    def withdraw(self, now: float) -> None:
+        """At the root: give up all that has been submitted and has not begun anywhere."""
+        upto = max(self._unfinished, default=-1)
+        self._on_withdraw(now, self.root, Withdraw(upto))
+        for rank in self._alive:
+            if rank != self.rank:
+                self._send(rank, Withdraw(upto))
+
+    def message(self, now: float, source: int, message: Any) -> None:
+        """Another agent's message has come."""
+        self._handlers[type(message)](now, source, message)
+        self._settle(now)
+
+    def finished(self, now: float, number: int, result: Any) -> None:
+        """A task that was started here has ended."""
+        task, cores, devices = self._running.pop(number)
+        self._cores.extend(cores)
+        self._devices.extend(devices)
+        if self._mem_mb != UNLIMITED:
+            self._mem_mb += task.mem_mb
+        self._results.append((number, result))
+        self._settle(now)
+
+    def died(self, now: float, rank: int) -> None:
+        """Another agent is dead."""
+        if not self._bury(rank):
+            return
+        if self.rank == self.root:
+            self._begin_census(now)
+        self._settle(now)
+
+    def tick(self, now: float) -> None:
+        """The time that `next_tick` named has come."""
+        self.next_tick = None
+        self._tell_status(now)
+
+    def drain(self) -> list[Any]:
+        """The effects since the last call; results since then go in one message."""
+        if self._results:
+            results, self._results = self._results, []
+            if self.rank == self.root:
+                self._report(self.rank, results)
+            else:
+                self._told = len(self._running)
+                self.next_tick = None
+                self._send(self.root, Done(tuple(results), self._told))
+        effects, self._effects = self._effects, []
+        return effects
+
+    # Starting
+
+    def _settle(self, now: float) -> None:
+        """After any event: start what fits, give away what is too much, look for work if there is room."""
+        while self._cores and self._waiting:
+            task = self._waiting.next(self.free, self._patience)
+            if task is None:
+                break
+            self._start(task)
+        if self._dependants and self._waiting:
+            self._share()
+        if self._cores and len(self._alive) > 1:
+            self._seek()
+        elif self._missed:
+            self._missed = 0
+        if self.rank != self.root and len(self._running) != self._told and self.next_tick is None:
+            self.next_tick = max(now, self._told_at + max(self.config.status_s, len(self._alive) / 200))
+
+    def _start(self, task: Task) -> None:
+        cores = tuple(self._cores.pop() for _ in range(task.cores))
+        devices = tuple(self._devices.pop() for _ in range(task.devices))
+        if self._mem_mb != UNLIMITED:
+            self._mem_mb -= task.mem_mb
+        self._running[task.id] = (task, cores, devices)
+        self.counts["started"] += 1
+        self._effects.append(Start(task, cores, devices))
+
+    def _place(self, tasks: Iterable[Task]) -> None:
+        """Queue tasks here, or pass them to where they belong: their home, or a node that can hold them."""
+        here: list[Task] = []
+        gone: list[int] = []
+        elsewhere: dict[int, list[Task]] = {}
+        own = self.capacities[self.rank]
+        for task in tasks:
+            if task.id <= self._withdrawn_upto:
+                gone.append(task.id)
+                continue
+            if self.rank == self.root and task.affinity:
+                home = self._home(task.affinity)
+                if home not in (None, self.rank) and self._fits(home, task):
+                    elsewhere.setdefault(home, []).append(task)
+                    continue
+            if own.holds(task.cores, task.devices, task.mem_mb):
+                here.append(task)
+                continue
+            able = [rank for rank in self._alive if self._fits(rank, task)]
+            if able:
+                elsewhere.setdefault(self._random.choice(able), []).append(task)
+            else:
+                self._give_up(task)
+        self._waiting.add(here)
+        self._withdrew(gone)
+        for rank, some in elsewhere.items():
+            self._give(rank, some, answer=False)
+
+    def _fits(self, rank: int | None, task: Task) -> bool:
+        return rank is not None and self.capacities[rank].holds(task.cores, task.devices, task.mem_mb)
+
+    def _give_up(self, task: Task) -> None:
+        """No living agent can ever run a task. Only the root says so; another agent hands it back to the root."""
+        if self.rank != self.root:
+            self._give(self.root, [task], answer=False)
+        elif self._unfinished.pop(task.id, None) is not None:
+            self._given_up += 1
+            self._effects.append(Impossible(task.id, self._why_impossible(task)))
+
+    def _why_impossible(self, task: Task) -> str:
+        def words(cores: int, devices: int, mem_mb: int) -> str:
+            return f"{cores} cores, {devices} devices" + (f" and {mem_mb} MB" if mem_mb > 0 else "")
+
+        largest = max(self.capacities[rank] for rank in self._alive)
+        return f"it needs {words(task.cores, task.devices, task.mem_mb)}, the largest node has {words(*largest)}"
+
+    def _home(self, affinity: str) -> int | None:
+        """The living agent that tasks of one affinity prefer (rendezvous hashing: deaths move only the dead's keys)."""
+        if affinity not in self._homes:
+            self._homes[affinity] = max(
+                self._alive, key=lambda rank: blake2b(f"{rank}:{affinity}".encode(), digest_size=8).digest(), default=None
+            )
+        return self._homes[affinity]
+
+    # Stealing
+
+    def _find_neighbours(self) -> list[int]:
+        """The agents that keep this one's lifelines: those 1, 2, 4, ... places on, among the living."""
+        place, size = self._alive.index(self.rank), len(self._alive)
+        found = {self._alive[(place + (1 << power)) % size] for power in range(size.bit_length())}
+        return sorted(found - {self.rank})
+
+    def _seek(self) -> None:
+        """Look for work: there is room and nothing to start."""
+        if self._asking is not None or self._waiting.is_held(self._patience):
+            return
+        if self._missed < self.config.misses:
+            victim = self._alive[self._random.randrange(len(self._alive) - 1)]
+            if victim == self.rank:
+                victim = self._alive[-1]
+            self._asking = victim
+            self.counts["asked"] += 1
+            self._send(victim, Steal(self.free, False))
+        elif len(self._lifelines) < len(self._neighbours):
+            for rank in self._neighbours:
+                if rank not in self._lifelines:
+                    self._lifelines.add(rank)
+                    self._send(rank, Steal(self.free, True))
+        if self._wants:
+            free = self.free
+            for rank, room in list(self._wants.items()):
+                if free.holds(*room):
+                    del self._wants[rank]
+                    self._send(rank, Steal(free, True))
+
+    def _on_steal(self, now: float, source: int, message: Steal) -> None:
+        if source in self._dead:
+            return
+        if message.lifeline:
+            self._dependants[source] = message.room  # _settle shares
+            self._wanted.discard(source)
+            return
+        tasks = self._waiting.take(message.room)
+        if tasks:
+            self._give(source, tasks, answer=True)
+        else:
+            self._send(source, Nothing())
+
+    def _share(self) -> None:
+        """Give half of what waits to each lifeline in turn, the farthest first."""
+        size = len(self.capacities)
+        for rank in sorted(self._dependants, key=lambda rank: (rank - self.rank) % size):
+            tasks = self._waiting.take(self._dependants[rank])
+            if tasks:
+                del self._dependants[rank]
+                self._give(rank, tasks, answer=False)
+                if not self._waiting:
+                    return
+            elif rank not in self._wanted:
+                room = self._waiting.smallest_for(self.capacities[rank])
+                if room is not None:
+                    self._wanted.add(rank)
+                    self._send(rank, Want(room))
+
+    def _on_want(self, now: float, source: int, message: Want) -> None:
+        self._wants[source] = message.room  # _seek answers when there is room
+
+    def _on_nothing(self, now: float, source: int, message: Nothing) -> None:
+        if self._asking == source:
+            self._asking = None
+            self._missed += 1
+
+    # Transfers
+
+    def _give(self, rank: int, tasks: Sequence[Task], *, answer: bool) -> None:
+        self._transfers += 1
+        given = tuple(tasks)
+        self._transit[self._transfers] = (rank, given)
+        self.counts["given"] += len(given)
+        self._send(rank, Give(self._transfers, given, answer))
+
+    def _on_give(self, now: float, source: int, message: Give) -> None:
+        if source in self._dead:
+            return  # the census counts these as the dead's
+        if message.answer and self._asking == source:
+            self._asking = None
+        elif not message.answer:
+            self._lifelines.discard(source)
+        self._missed = 0
+        self.counts["got"] += 1
+        self.counts["stolen"] += len(message.tasks)
+        self._send(source, Acknowledge(message.transfer, self._epoch))
+        self._place(message.tasks)
+
+    def _on_acknowledge(self, now: float, source: int, message: Acknowledge) -> None:
+        found = self._transit.pop(message.transfer, None)
+        if found is None:
+            return
+        ids = [task.id for task in found[1]]
+        if self._census is not None:
+            self._census[1].update(ids)
+        elif message.epoch > self._epoch:
+            # The receiver has answered a census that has yet to come here: it may not have named these, so this agent will.
+            self._late += ids
+
+    # Results
+
+    def _on_done(self, now: float, source: int, message: Done) -> None:
+        if source not in self._dead:
+            self._pool[source] = message.running
+        self._report(source, message.items)
+
+    def _report(self, rank: int, items: Iterable[tuple[int, Any]]) -> None:
+        new = [(number, rank, result) for number, result in items if self._unfinished.pop(number, None) is not None]
+        if new:
+            self._finished += len(new)
+            self._effects.append(Report(new))
+
+    def _tell_status(self, now: float) -> None:
+        if len(self._running) != self._told:
+            self._told = len(self._running)
+            self._told_at = now
+            self._send(self.root, Status(self._told))
+
+    def _on_status(self, now: float, source: int, message: Status) -> None:
+        if source not in self._dead:
+            self._pool[source] = message.running
+
+    # Withdrawing
+
+    def _on_withdraw(self, now: float, source: int, message: Withdraw) -> None:
+        self._withdrawn_upto = max(self._withdrawn_upto, message.upto)
+        self._withdrew(self._waiting.remove_upto(self._withdrawn_upto))
+
+    def _withdrew(self, ids: Sequence[int]) -> None:
+        if ids and self.rank == self.root:
+            self._on_withdrew(0.0, self.rank, Withdrew(tuple(ids)))
+        elif ids:
+            self._send(self.root, Withdrew(tuple(ids)))
+
+    def _on_withdrew(self, now: float, source: int, message: Withdrew) -> None:
+        gone = [number for number in message.ids if self._unfinished.pop(number, None) is not None]
+        if gone:
+            self._given_up += len(gone)
+            self._effects.append(Withdrawn(gone))
+
+    # Deaths
+
+    def _bury(self, rank: int) -> bool:
+        """Forget a dead agent and take back what was on its way there; False if it was known to be dead."""
+        if rank in self._dead:
+            return False
+        self._dead.add(rank)
+        self._alive.remove(rank)
+        self._homes.clear()
+        self._neighbours = self._find_neighbours()
+        self._lifelines.intersection_update(self._neighbours)
+        for table in (self._dependants, self._wants, self._pool):
+            table.pop(rank, None)
+        self._wanted.discard(rank)
+        if self._asking == rank:
+            self._asking = None
+        back = [number for number, (to, _) in self._transit.items() if to == rank]
+        for number in back:
+            self._place(self._transit.pop(number)[1])
+        return True
+
+    def _held(self) -> set[int]:
+        """Ids of the tasks that are here in any form."""
+        held = {task.id for task in self._waiting} | set(self._running) | {number for number, _ in self._results}
+        for _, tasks in self._transit.values():
+            held.update(task.id for task in tasks)
+        return held
+
+    def _begin_census(self, now: float) -> None:
+        self._epoch += 1
+        others = {rank for rank in self._alive if rank != self.rank}
+        self._census = (others, set())
+        for rank in others:
+            self._send(rank, Census(self._epoch, tuple(self._dead)))
+        if not others:
+            self._end_census()
+
+    def _on_census(self, now: float, source: int, message: Census) -> None:
+        for rank in message.dead:
+            self._bury(rank)
+        self._epoch = message.epoch
+        held = self._held().union(self._late)
+        self._late = []
+        self._send(source, Held(message.epoch, tuple(held)))
+
+    def _on_held(self, now: float, source: int, message: Held) -> None:
+        if self._census is None or message.epoch != self._epoch:
+            return
+        self._census[0].discard(source)
+        self._census[1].update(message.ids)
+        if not self._census[0]:
+            self._end_census()
+
+    def _end_census(self) -> None:
+        assert self._census is not None
+        held = self._census[1] | self._held()
+        self._census = None
+        self._place([task for number, task in self._unfinished.items() if number not in held])
+
+    def _send(self, to: int, message: Any) -> None:
+        self.counts["sent"] += 1
+        self._effects.append(Send(to, message))
+
+    def check(self) -> None:
+        """Assert what must hold after every event (for tests)."""
+        own = self.capacities[self.rank]
+        used = [cores for _, cores, _ in self._running.values()]
+        used_devices = [devices for _, _, devices in self._running.values()]
+        cores = sorted([*self._cores, *(core for some in used for core in some)])
+        devices = sorted([*self._devices, *(device for some in used_devices for device in some)])
+        assert cores == list(range(own.cores)), f"cores are lost or doubled: {cores}"
+        assert devices == list(range(own.devices)), f"devices are lost or doubled: {devices}"
+        if own.mem_mb != UNLIMITED:
+            memory = sum(task.mem_mb for task, _, _ in self._running.values())
+            assert self._mem_mb == own.mem_mb - memory >= 0, f"memory is overcommitted: {memory} of {own.mem_mb} MB"
+        assert len(self._waiting) == len(list(self._waiting)), "the queue's size is wrong"
+        if self.rank == self.root:
+            assert self._submitted == len(self._unfinished) + self._finished + self._given_up, "tasks were lost"

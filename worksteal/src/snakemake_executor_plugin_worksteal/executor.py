@@ -1,0 +1,401 @@
+"""The executor: Snakemake's jobs in, Snakemake's callbacks out; the pool does the rest."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shlex
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.settings import ExecMode
+from snakemake_interface_executor_plugins.utils import format_cli_arg, join_cli_args
+
+from .launch import Launch, LaunchError, choose_launch
+from .session import FILE, Session, SessionError, make_secret
+from .tasks import Result, Task
+
+if TYPE_CHECKING:
+    from .pool import Pool
+    from .progress import Progress
+
+DURATIONS = "durations.json"
+# Weight of the newest duration in what a rule is expected to take.
+NEWEST = 0.2
+# Jobs are prepared and handed over in batches that grow to this size: the first starts at once, the rest costs little.
+LARGEST_BATCH = 64
+
+
+@dataclass(slots=True)
+class Entry:
+    """A job that the pool has, and what Snakemake knows it by."""
+
+    info: SubmittedJobInfo
+    rule: str
+
+
+class Executor(RealExecutor):  # type: ignore[misc]
+    """Runs jobs in a pool of agents. Callbacks come from the pool's thread, `run_jobs` and the rest from Snakemake's."""
+
+    def __post_init__(self) -> None:
+        self.settings = self.workflow.executor_settings
+        self._entries: dict[int, Entry] = {}
+        self._numbers = itertools.count()
+        self._pool: Pool | None = None
+        self._ended = False
+        self._draining = False
+        self._done = self._failed = self._running = 0
+        self._lock = threading.Lock()
+        if self.workflow.remote_execution_settings.immediate_submit:
+            raise WorkflowError("worksteal does not do --immediate-submit: its jobs live no longer than Snakemake")
+        try:
+            self.launch = choose_launch(self.settings.launcher or "auto", self.settings.nodes)
+        except LaunchError as error:
+            raise WorkflowError(f"worksteal: {error}") from None
+
+    # What Snakemake asks of an executor that runs its ordinary job command
+
+    def get_exec_mode(self) -> ExecMode:
+        """A job that is not on the fast path is a Snakemake process of its own."""
+        return ExecMode.REMOTE
+
+    def get_python_executable(self) -> str:
+        """This Python: all nodes see the same software."""
+        return sys.executable
+
+    def get_job_exec_prefix(self, job: Any) -> str:
+        """Where the ordinary job command starts."""
+        return f"cd {shlex.quote(str(self.workflow.workdir_init))}"
+
+    def additional_general_args(self) -> str:
+        """Keep a job's output to what the job says."""
+        return "--quiet progress rules host"
+
+    def get_job_args(self, job: Any, **kwargs: Any) -> str:
+        """The job's own share of cores, not the node's."""
+        return join_cli_args([super().get_job_args(job, cores=max(1, int(job.threads))), self._storage_args()])
+
+    def _storage_args(self) -> str:
+        prefix = self.workflow.storage_settings.local_storage_prefix
+        return format_cli_arg("--local-storage-prefix", prefix, skip=prefix is None, base64_encode=True)
+
+    @property
+    def cores(self) -> int | str:
+        """Cores of the ordinary job command where `get_job_args` does not say."""
+        return "all"
+
+    # Jobs in
+
+    def run_job(self, job: Any) -> None:
+        """Run one job."""
+        self.run_jobs([job])
+
+    def run_jobs(self, jobs: list[Any]) -> None:
+        """Hand all ready jobs to the pool, the most urgent first."""
+        if self._pool is None:
+            self._start()
+        converter = self.converter
+        order = sorted(jobs, key=lambda job: (-job.priority, -converter.expected(job)))
+        size = 1
+        while order:
+            batch, order = order[:size], order[size:]
+            size = min(2 * size, LARGEST_BATCH)
+            self._hand_over(batch)
+
+    def _hand_over(self, jobs: list[Any]) -> None:
+        """Print, prepare and register jobs, and give them to the pool."""
+        from snakemake.exceptions import print_exception
+
+        assert self._pool is not None
+        errors = self.workflow.async_run(self._prepare(jobs))
+        tasks = []
+        for job, error in zip(jobs, errors, strict=True):
+            self.run_job_pre(job)
+            info = SubmittedJobInfo(job=job)
+            number = next(self._numbers)
+            try:
+                if error is not None:
+                    raise error
+                task = self.converter.task(job, number)
+            except Exception as problem:
+                print_exception(problem, self.workflow.linemaps)
+                self.report_job_error(info)
+                continue
+            with self._lock:
+                self._entries[number] = Entry(info, job.name if job.is_group() else job.rule.name)
+            self.report_job_submission(info)
+            tasks.append(task)
+        self._pool.submit(tasks)
+        if self._draining:
+            self._pool.withdraw()
+
+    async def _prepare(self, jobs: list[Any]) -> list[Exception | None]:
+        """Let Snakemake prepare the jobs whose own process would otherwise do it; what went wrong, by job."""
+        errors: list[Exception | None] = []
+        for job in jobs:
+            error = None
+            try:
+                if self.converter.is_fast(job):
+                    self.converter.evaluate_tmpdir(job)
+                    await job.prepare()
+            except Exception as problem:
+                error = problem
+            errors.append(error)
+        return errors
+
+    def _start(self) -> None:
+        """Start the pool. Done with the first jobs, so that a run with nothing to do starts none."""
+        # Not at the top: Snakemake imports every plugin at every start, and while it is itself half imported.
+        from .channel import Listener
+        from .jobs import Converter
+        from .pool import Pool
+        from .progress import Progress
+        from .trace import Trace
+
+        base = Path(self.settings.folder or Path(".snakemake") / "worksteal").resolve()
+        self.base = base
+        self.folder = base / f"{time.strftime('%Y-%m-%dT%H%M%S')}.{os.getpid()}"
+        self.folder.mkdir(parents=True, mode=0o700)
+        self.durations = read_durations(base / DURATIONS)
+        self.converter = Converter(self, dict(self.durations), self.folder / "logs")
+        self.trace = Trace(self.folder / "trace.json" if self.settings.trace else None, time.time())
+        self.progress: Progress | None = None
+        if not self.settings.no_progress:
+            self.progress = Progress(sys.stderr)
+            self.progress.attach(self.logger)
+        try:
+            session = self._session()
+            listener = Listener(
+                bytes.fromhex(session.secret),
+                session.address,
+                lambda text: self.log(f"worksteal: {text}", warning=True),
+            )
+        except (SessionError, OSError, ValueError) as error:
+            raise WorkflowError(f"worksteal cannot start: {error}") from None
+        session.address = listener.address
+        self._pool = Pool(self.launch, session, self.folder, listener, self, restarts=self.settings.restarts)
+        self._pool.start()
+        self._follow_sigterm()
+
+    def _session(self) -> Session:
+        cores = self.workflow.resource_settings.cores
+        slots = self.settings.slots
+        if slots is None and self.launch.is_local and isinstance(cores, int) and cores < sys.maxsize:
+            slots = cores
+        preload = (self.settings.preload or "").replace(",", " ").split()
+        return Session(
+            pool=self.folder.name,
+            address=address_for(self.settings.address, self.launch),
+            secret=make_secret(self.settings.secret_file),
+            workdir=os.getcwd(),
+            environment=dict(os.environ),
+            host=socket.gethostname(),
+            nodes=self.launch.nodes,
+            slots=slots,
+            devices=self.settings.devices or "auto",
+            memory_mb=self.settings.memory_mb,
+            preload=preload,
+            grace_s=float(self.settings.grace),
+        )
+
+    def _follow_sigterm(self) -> None:
+        """SIGTERM lets running jobs finish, as with Snakemake's own executors; jobs that wait in the pool have not begun."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        snakemakes = signal.getsignal(signal.SIGTERM)
+
+        def follow(number: int, frame: Any) -> None:
+            if callable(snakemakes):
+                snakemakes(number, frame)
+            self._drain()
+
+        signal.signal(signal.SIGTERM, follow)
+
+    def _drain(self) -> None:
+        """Begin nothing more."""
+        self._draining = True
+        if self._pool is not None:
+            # Not here: a signal handler may have interrupted whoever holds the pool's lock.
+            threading.Thread(target=self._pool.withdraw, daemon=True).start()
+
+    # Callbacks out (the pool's thread)
+
+    def started(self, nodes: list[dict[str, Any]]) -> None:
+        """The first line says what the pool is."""
+        hosts = sorted({str(node["host"]) for node in nodes})
+        slots, devices = sum(node["cores"] for node in nodes), sum(len(node["devices"]) for node in nodes)
+        named = ", ".join(hosts[:4]) + (f" and {len(hosts) - 4} more" if len(hosts) > 4 else "")
+        launcher = "one process, no MPI" if self.launch.is_local else self.launch.name
+        self.log(
+            f"worksteal: {count(len(nodes), 'node')} ({named}), {count(slots, 'slot')}, {count(devices, 'device')}, "
+            f"launcher: {launcher}; files: {relative(self.folder)}"
+        )
+        for node in nodes:
+            self.trace.pool(node["rank"], node["host"], node["cores"], len(node["devices"]))
+
+    def finished(self, task: Task, result: Result) -> None:
+        """A task has ended."""
+        with self._lock:
+            entry = self._entries.pop(task.id)
+        self.trace.task(task.name, entry.rule, result)
+        if result.ok:
+            self._done += 1
+            self._learn(entry.rule, result.ended - result.started)
+            self.report_job_success(entry.info)
+            return
+        self._failed += 1
+        job = entry.info.job
+        self.report_job_error(entry.info, msg=describe_failure(result), **self._about(job, result))
+        if not self.workflow.execution_settings.keep_going and job.restart_times <= job.attempt - 1:
+            self._drain()
+
+    def _about(self, job: Any, result: Result) -> dict[str, Any]:
+        """What a failed job's message says beyond Snakemake's own words."""
+        about: dict[str, Any] = {}
+        if not job.is_group() and job.wildcards_dict:
+            about["wildcards"] = wildcards_of(job)
+        about["status"] = status_of(result)
+        about["node"] = result.host or "unknown"
+        if result.tail:
+            about["last lines"] = "\n        " + result.tail.rstrip().replace("\n", "\n        ")
+        about["output"] = relative(Path(result.log)) if result.log else "none was printed"
+        return about
+
+    def withdrawn(self, tasks: list[Task]) -> None:
+        """Tasks that have not begun and will not: Snakemake forgets them without a message."""
+        for task in tasks:
+            with self._lock:
+                entry = self._entries.pop(task.id, None)
+            if entry is not None:
+                self.workflow.scheduler.error_callback(entry.info.job)
+
+    def impossible(self, task: Task, why: str) -> None:
+        """No node could ever run this task."""
+        with self._lock:
+            entry = self._entries.pop(task.id)
+        self._failed += 1
+        self.report_job_error(entry.info, msg=f"no node of the pool can run this job: {why}")
+
+    def event(self, name: str, rank: int, when: float, details: dict[str, Any]) -> None:
+        """Something for the trace."""
+        self.trace.instant(name, rank, when, **details)
+
+    def running(self, running: int) -> None:
+        """How many tasks run."""
+        self._running = running
+
+    def tick(self) -> None:
+        """A moment has passed."""
+        waiting = len(self._entries)
+        running = min(self._running, waiting)
+        self.trace.counter(time.time(), queued=waiting - running, running=running, finished=self._done + self._failed)
+        if self.progress is not None:
+            self.progress.update(self._done, running, waiting - running, self._failed)
+            self.progress.tick()
+
+    def broken(self, error: Exception) -> None:
+        """The pool cannot go on."""
+        self.workflow.scheduler.executor_error_callback(WorkflowError(f"worksteal: {error}"))
+
+    def log(self, text: str, *, warning: bool = False) -> None:
+        """A line in Snakemake's log."""
+        (self.logger.warning if warning else self.logger.info)(text)
+
+    def _learn(self, rule: str, seconds: float) -> None:
+        known = self.durations.get(rule)
+        self.durations[rule] = seconds if known is None else (1 - NEWEST) * known + NEWEST * seconds
+        self.converter.durations[rule] = self.durations[rule]
+
+    # The end
+
+    def shutdown(self) -> None:
+        """All is done, or no more is to be begun."""
+        self._stop(kill=False)
+
+    def cancel(self) -> None:
+        """Ctrl-C or an error of Snakemake's own: end what runs."""
+        self._stop(kill=True)
+
+    def _stop(self, *, kill: bool) -> None:
+        if self._pool is None or self._ended:
+            return
+        self._ended = True
+        # Jobs that have not begun left nothing behind; those that have stay marked as incomplete.
+        unfinished = self._pool.stop(kill=kill)
+        if self.progress is not None:
+            self.progress.close()
+        with suppress(OSError):
+            (self.folder / FILE).unlink()
+        self.trace.close(self.folder / "summary.json", statistics=self._pool.statistics)
+        write_durations(self.base / DURATIONS, self.durations)
+        if unfinished and kill:
+            self.log(f"worksteal: {count(len(unfinished), 'job')} had not finished")
+
+
+def describe_failure(result: Result) -> str:
+    """One sentence."""
+    return result.reason or f"the job ended with {status_of(result)}"
+
+
+def status_of(result: Result) -> str:
+    """Exit status or signal, for people."""
+    if result.signal:
+        with suppress(ValueError):
+            return f"signal {result.signal} ({signal.Signals(result.signal).name})"
+        return f"signal {result.signal}"
+    return f"exit status {result.status}"
+
+
+def wildcards_of(job: Any) -> str:
+    """Wildcards of a job, for people."""
+    return ", ".join(f"{name}={value}" for name, value in job.wildcards_dict.items())
+
+
+def count(number: int, noun: str) -> str:
+    """`1 node`, `2 nodes`, `no devices`."""
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def relative(path: Path) -> str:
+    """A path as a user would type it."""
+    with suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def address_for(setting: str | None, launch: Launch) -> str:
+    """Where Snakemake listens: a Unix socket in a folder of its own where the pool is on this machine, else TCP."""
+    if setting and setting != "unix":
+        return setting
+    if setting == "unix" or launch.is_local:
+        # Not in the run's folder: a socket's path is limited to 107 bytes.
+        return f"unix:{tempfile.mkdtemp(prefix='worksteal-')}/socket"
+    return f"tcp:{socket.gethostname()}:0"
+
+
+def read_durations(path: Path) -> dict[str, float]:
+    """Seconds that rules took in earlier runs; empty where nothing is known."""
+    try:
+        return {str(rule): float(seconds) for rule, seconds in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def write_durations(path: Path, durations: dict[str, float]) -> None:
+    """Keep what rules took, atomically; a folder that cannot be written is no reason to fail."""
+    with suppress(OSError):
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(durations, indent=1, sort_keys=True))
+        temporary.rename(path)

@@ -1,0 +1,193 @@
+"""From Snakemake's jobs to tasks: which way a job is run, what it needs, what the runner is told."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from snakemake.common import get_snakemake_searchpaths
+from snakemake.common.tbdstring import TBDString
+from snakemake.iocontainers import Snakemake
+from snakemake.resources import Resources
+from snakemake.script import get_source
+from snakemake.settings.types import SharedFSUsage
+from snakemake.shell import shell
+from snakemake.sourcecache import SourceCache
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
+
+from .executor import Executor, wildcards_of
+from .tasks import Benchmark, Order, Script, Task
+
+DEVICE_RESOURCES = ("gpu", "gpus")
+
+
+class Converter:
+    """Makes tasks of the jobs of one workflow."""
+
+    def __init__(self, executor: Executor, durations: dict[str, float], logs: Path) -> None:
+        self.executor = executor
+        self.workflow = executor.workflow
+        self.durations = durations
+        self.logs = logs
+        self.scripts: dict[Any, Any] = {}
+        settings = self.workflow.deployment_settings.deployment_method
+        self.conda = DeploymentMethod.CONDA in settings
+        self.apptainer = DeploymentMethod.APPTAINER in settings
+        self.modules = DeploymentMethod.ENV_MODULES in settings
+        self.shared = self.workflow.storage_settings.shared_fs_usage == SharedFSUsage.all()
+        self.default_tmpdir = tempfile.gettempdir()
+        self.search_paths = tuple(get_snakemake_searchpaths())
+        self.guesses = set(Resources.DEFAULTS["full"].values())
+
+    def task(self, job: Any, number: int) -> Task:
+        """The task of a job that has been prepared (`is_fast`) or that the ordinary job command prepares itself."""
+        name = job.name if job.is_group() else f"{job.rule.name} {wildcards_of(job)}".strip()
+        return Task(
+            id=number,
+            name=name,
+            cores=max(1, int(job.threads)),
+            devices=self.devices(job),
+            mem_mb=self.stated(job, "mem_mb"),
+            priority=int(job.priority),
+            expected=self.expected(job),
+            affinity=str(job.resources.get("affinity", "")),
+            payload=self.order(job, number),
+        )
+
+    def is_fast(self, job: Any) -> bool:
+        """Whether a job may skip Snakemake's own job command: a `shell:` or Python `script:` job that needs nothing of it."""
+        if job.is_group() or not self.shared or job.is_shadow or job.is_template_engine or job.is_cwl or job.is_wrapper:
+            return False
+        if (self.conda and job.conda_env_spec) or (self.apptainer and job.container_img_url):
+            return False
+        if self.modules and job.env_modules:
+            return False
+        if self.workflow.workflow_settings.cache is not None and job.rule.cache:
+            return False
+        if any(file.is_storage for file in (*job.input, *job.output, *job.log)):
+            return False
+        if job.is_shell:
+            return True
+        return bool(job.is_script) and self.script_source(job)[2] == "python"
+
+    def evaluate_tmpdir(self, job: Any) -> None:
+        """Give a fast-path job the resource that Snakemake leaves open for jobs elsewhere."""
+        if isinstance(job.resources.get("tmpdir"), TBDString):
+            job._resources = job.rule.expand_resources(job.wildcards_dict, job.input, job.attempt)
+
+    def expected(self, job: Any) -> float:
+        """Expected duration in seconds: the stated `runtime`, else what the rule took before, else 0."""
+        stated = self.stated(job, "runtime")
+        if stated:
+            return stated * 60.0
+        return 0.0 if job.is_group() else self.durations.get(job.rule.name, 0.0)
+
+    def devices(self, job: Any) -> int:
+        """Number of accelerators that a job asks for."""
+        return max((self.stated(job, name) for name in DEVICE_RESOURCES), default=0)
+
+    def stated(self, job: Any, name: str) -> int:
+        """A resource as a number, 0 where the rule does not state it (Snakemake's built-in guess of mem_mb is no statement)."""
+        value = job.resources.get(name, 0)
+        if isinstance(value, (TBDString, str)) or not value:
+            return 0
+        if name == "mem_mb":
+            members = job.jobs if job.is_group() else [job]
+            if all(self.is_guess(one.rule.resources) for one in members):
+                return 0
+        return int(value)
+
+    def is_guess(self, resources: Any) -> bool:
+        """Whether a rule's memory is Snakemake's built-in guess, which it makes for all but local executors."""
+        found = resources.get("mem_mb") or resources.get("mem")
+        return getattr(found, "raw", None) in self.guesses
+
+    def order(self, job: Any, number: int) -> Order:
+        """What the runner is told."""
+        limits = {
+            "limit_s": self.stated(job, "runtime") * 60.0,
+            "limit_mb": 0 if self.executor.workflow.executor_settings.no_memory_limit else self.stated(job, "mem_mb"),
+            "log": str(self.logs / f"{file_name(job)}-{number}.log"),
+            "threads": max(1, int(job.threads)),
+        }
+        if not self.is_fast(job):
+            return Order(command=self.executor.format_job_exec(job), **limits)
+        temporary = str(job.resources.get("tmpdir", ""))
+        if temporary and temporary != self.default_tmpdir:
+            limits["environment"] = dict.fromkeys(("TMPDIR", "TMP", "TEMPDIR", "TEMP"), temporary)
+        benchmark = self.benchmark(job) if job.benchmark is not None else None
+        shell_exec = job.resources.get("shell_exec")
+        if job.is_shell:
+            shell_path = shell_exec or shell.get_executable() or "/bin/sh"
+            # As snakemake.shell does: prefix (set -euo pipefail for bash), command, suffix.
+            command = " ".join((shell._get_process_prefix(shell_exec), job.shellcmd, shell._process_suffix)).strip()
+            return Order(command=command, shell=str(shell_path), benchmark=benchmark, **limits)
+        return Order(script=self.script(job, shell_exec), benchmark=benchmark, **limits)
+
+    def script_source(self, job: Any) -> Any:
+        """(source file, text, language, is local, cached path) of a job's script; read once for each path."""
+        path = job.rule.script
+        key = (job.rule.name, str(path)) if "{" not in str(path) else (job.rule.name, id(job))
+        if key not in self.scripts:
+            cache = self.workflow.sourcecache
+            self.scripts[key] = get_source(
+                path,
+                SourceCache(cache.cache_path, cache.runtime_cache_path),
+                job.rule.basedir,
+                job.wildcards,
+                job.params,
+            )
+        return self.scripts[key]
+
+    def script(self, job: Any, shell_exec: str | None) -> Script:
+        """The script and its `snakemake` object, as snakemake.script.PythonScript gives them to an interpreter of its own."""
+        file, source, _, is_local, cached = self.script_source(job)
+        folder = file.get_basedir().get_path_or_uri(secret_free=True)
+        paths = list(self.search_paths)
+        if cached:
+            paths.append(str(Path(cached).parent))
+        path = file.get_path_or_uri(secret_free=True)
+        if is_local:
+            paths.append(folder)
+            path = str(Path(path).resolve())
+        given = Snakemake(
+            job.input,
+            job.output,
+            job.params,
+            job.wildcards,
+            job.threads,
+            job.resources,
+            job.log,
+            job.rule.run_func.__globals__["config"],
+            job.rule.name,
+            None,
+            folder,
+        )
+        return Script(str(path), source, tuple(paths), pickle.dumps(given, protocol=4), shell_exec)
+
+    def benchmark(self, job: Any) -> Benchmark:
+        """What `benchmark:` asks for."""
+        shown = {
+            "jobid": job.jobid,
+            "rule_name": job.rule.name,
+            "wildcards": job.wildcards,
+            "params": job.params,
+            "resources": job.resources,
+            "input": job.input._plainstrings(),
+            "threads": job.threads,
+        }
+        return Benchmark(
+            path=str(job.benchmark),
+            repeats=job.benchmark_repeats or 1,
+            extended=bool(self.workflow.output_settings.benchmark_extended),
+            job=pickle.dumps(shown, protocol=4),
+        )
+
+
+def file_name(job: Any) -> str:
+    """A file name that tells a job: rule and wildcards, shortened to what file systems take."""
+    words = [job.name] if job.is_group() else [job.rule.name, *map(str, job.wildcards_dict.values())]
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", "-".join(words))[:120]

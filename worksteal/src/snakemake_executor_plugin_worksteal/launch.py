@@ -1,0 +1,89 @@
+"""How a pool is started: the command for a launcher, and what an allocation of a batch system says."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+AGENT = "snakemake_executor_plugin_worksteal.agent"
+
+
+class LaunchError(Exception):
+    """A pool cannot be started as it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A way to start the agents: its name for people, the number of nodes, the words before the agent's own command."""
+
+    name: str
+    nodes: int
+    prefix: tuple[str, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the pool is one process of this machine, without MPI."""
+        return not self.prefix
+
+    def command(self, folder: Path) -> list[str]:
+        """The whole command."""
+        agent = [sys.executable, "-m", AGENT, str(folder)]
+        return [*self.prefix, *agent, *([] if self.is_local else ["--mpi"])]
+
+
+def allocated_nodes(environment: Mapping[str, str] = os.environ) -> int:
+    """Number of nodes of the batch allocation that this process is in; 0 outside one.
+
+    Raises:
+        LaunchError: PBS_NODEFILE names a file that cannot be read.
+    """
+    if "SLURM_JOB_ID" in environment:
+        return int(environment.get("SLURM_JOB_NUM_NODES") or environment.get("SLURM_NNODES") or 1)
+    if node_file := environment.get("PBS_NODEFILE"):
+        try:
+            return len(set(Path(node_file).read_text().split())) or 1
+        except OSError as error:
+            raise LaunchError(f"PBS_NODEFILE names {node_file}, which cannot be read: {error}") from error
+    return 0
+
+
+def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, str] = os.environ) -> Launch:
+    """The launch for the settings `launcher` and `nodes`.
+
+    Raises:
+        LaunchError: the launcher is missing, or one process is asked to be several nodes.
+    """
+    allocated = allocated_nodes(environment)
+    count = nodes or allocated or 1
+    if launcher == "auto":
+        launcher = "mpiexec" if count > 1 else "local"
+    if launcher == "local":
+        if count > 1 and nodes:
+            raise LaunchError(
+                f"launcher 'local' is one process of this machine; it cannot be {nodes} nodes: use mpiexec or srun"
+            )
+        return Launch("local", 1)
+    if launcher == "mpiexec":
+        # One rank a node; outside an allocation all ranks are on this machine.
+        prefix = ["mpiexec", "-n", str(count), *(["-ppn", "1"] if allocated else [])]
+    elif launcher == "srun":
+        prefix = ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    else:
+        try:
+            prefix = shlex.split(launcher.format(nodes=count))
+        except (KeyError, IndexError, ValueError) as error:
+            raise LaunchError(f"launcher {launcher!r} is no command: {error}; only {{nodes}} is filled in") from error
+    # An MPI that was installed into Python's own environment is found though that environment is not on PATH.
+    places = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    program = shutil.which(prefix[0], path=places)
+    if program is None:
+        raise LaunchError(
+            f"launcher {prefix[0]!r} is not on PATH; install an MPI (pip install 'snakemake-executor-plugin-worksteal[mpi]'), load the "
+            "site's module, or set another launcher (--worksteal-launcher)"
+        )
+    return Launch(Path(prefix[0]).name, count, (program, *prefix[1:]))

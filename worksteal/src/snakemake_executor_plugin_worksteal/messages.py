@@ -1,0 +1,130 @@
+"""What agents say to each other (class names ending in a verb) and what the core asks of its driver (effects)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .tasks import Task
+
+
+class Room(NamedTuple):
+    """An amount of a node: cores, devices, memory in MB (0: not limited where it is a node's, none where it is a task's)."""
+
+    cores: int
+    devices: int = 0
+    mem_mb: int = 0
+
+    def holds(self, cores: int, devices: int, mem_mb: int) -> bool:
+        """Whether that much fits."""
+        return cores <= self.cores and devices <= self.devices and (mem_mb <= self.mem_mb or self.mem_mb < 0)
+
+
+# Between agents
+
+
+class Steal(NamedTuple):
+    """Give me work that fits into `room`. As a lifeline the request stays until there is some."""
+
+    room: Room
+    lifeline: bool
+
+
+class Give(NamedTuple):
+    """Tasks for you; they stay mine until you acknowledge `transfer`. `answer`: to your Steal that is no lifeline."""
+
+    transfer: int
+    tasks: tuple[Task, ...]
+    answer: bool
+
+
+class Nothing(NamedTuple):
+    """I have no work for you."""
+
+
+class Want(NamedTuple):
+    """I have work that fits your node but not what was free of it: ask again when `room` is free."""
+
+    room: Room
+
+
+class Acknowledge(NamedTuple):
+    """The tasks of a transfer are mine. `epoch` is the last census that I have answered."""
+
+    transfer: int
+    epoch: int
+
+
+class Done(NamedTuple):
+    """Results, and how many tasks run here now."""
+
+    items: tuple[tuple[int, Any], ...]
+    running: int
+
+
+class Status(NamedTuple):
+    """How many tasks run here now."""
+
+    running: int
+
+
+class Withdraw(NamedTuple):
+    """Give up every task up to this number that has not begun."""
+
+    upto: int
+
+
+class Withdrew(NamedTuple):
+    """These had not begun and never will."""
+
+    ids: tuple[int, ...]
+
+
+class Census(NamedTuple):
+    """Agents have died: tell me which tasks you hold."""
+
+    epoch: int
+    dead: tuple[int, ...]
+
+
+class Held(NamedTuple):
+    """The tasks that I hold in any form."""
+
+    epoch: int
+    ids: tuple[int, ...]
+
+
+# Effects
+
+
+class Send(NamedTuple):
+    """Send a message to another agent."""
+
+    to: int
+    message: Any
+
+
+class Start(NamedTuple):
+    """Start a task on these cores and devices (numbers of this node)."""
+
+    task: Task
+    cores: tuple[int, ...]
+    devices: tuple[int, ...]
+
+
+class Report(NamedTuple):
+    """At the root: (task id, rank, result) of tasks that have ended; each id once."""
+
+    items: list[tuple[int, int, Any]]
+
+
+class Withdrawn(NamedTuple):
+    """At the root: tasks that never began and never will."""
+
+    ids: list[int]
+
+
+class Impossible(NamedTuple):
+    """At the root: no living agent could ever run this task, and why."""
+
+    id: int
+    why: str

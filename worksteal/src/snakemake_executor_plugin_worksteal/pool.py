@@ -1,0 +1,284 @@
+"""Snakemake's side of a pool: starts it, hands it tasks, takes its results, and starts it again when it has died."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from .channel import Channel, ChannelError, Listener
+from .launch import Launch, LaunchError
+from .runner import read_journal
+from .session import Session, journals
+from .tasks import Result, Task
+
+POLL_S = 0.2
+# How long an orderly end may take beyond the tasks' own grace, before the launcher is killed.
+END_S = 10.0
+
+
+class PoolError(Exception):
+    """The pool cannot go on."""
+
+
+class Client(Protocol):
+    """Who uses a pool. All but `log` are called from the pool's thread."""
+
+    def started(self, nodes: list[dict[str, Any]]) -> None: ...
+    def finished(self, task: Task, result: Result) -> None: ...
+    def withdrawn(self, tasks: list[Task]) -> None: ...
+    def impossible(self, task: Task, why: str) -> None: ...
+    def event(self, name: str, rank: int, when: float, details: dict[str, Any]) -> None: ...
+    def running(self, running: int) -> None: ...
+    def tick(self) -> None: ...
+    def broken(self, error: Exception) -> None: ...
+    def log(self, text: str, *, warning: bool = False) -> None: ...
+
+
+class Pool:
+    """A pool of agents. Thread-safe; a thread of its own listens to the agents.
+
+    Tasks are kept until their result is here, so whatever happens to the agents, a task is handed out again unless it is known to
+    have finished.
+    """
+
+    def __init__(
+        self, launch: Launch, session: Session, folder: Path, listener: Listener, client: Client, *, restarts: int = 3
+    ) -> None:
+        self.launch = launch
+        self.session = session
+        self.folder = folder
+        self.client = client
+        self.restarts = restarts
+        self.statistics: dict[str, Any] = {}
+        self.deaths = 0
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._open: dict[int, Task] = {}
+        self._channel: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = False
+        self._kill = False
+        self._wake, self._waker = socket.socketpair()
+        self._thread = threading.Thread(target=self._main, name="worksteal-pool", daemon=True)
+
+    def start(self) -> None:
+        """Start the agents; returns at once."""
+        self._thread.start()
+
+    def submit(self, tasks: Iterable[Task]) -> None:
+        """Hand over tasks; those submitted before the agents are up wait for them."""
+        tasks = list(tasks)
+        with self._lock:
+            self._open.update((task.id, task) for task in tasks)
+            self._send(("submit", tasks))
+
+    def withdraw(self) -> None:
+        """Take back what has not begun; `Client.withdrawn` says which tasks that is."""
+        with self._lock:
+            if self._channel is not None:
+                self._send(("withdraw",))
+                return
+            tasks = list(self._open.values())
+            self._open.clear()
+        if tasks:
+            self.client.withdrawn(tasks)
+
+    def stop(self, *, kill: bool) -> list[Task]:
+        """End the pool, with `kill` also the tasks that run, and wait for it. Returns the tasks that have not finished."""
+        with self._lock:
+            self._stopping = True
+            self._kill = kill
+            self._send(("bye", kill))
+        self._waker.send(b"x")
+        if self._thread.is_alive():
+            self._thread.join(self.session.grace_s + END_S)
+        self._end_launch(wait_s=END_S if not self._thread.is_alive() else 0.0)
+        self._listener.close()
+        return list(self._open.values())
+
+    # The pool's thread
+
+    def _main(self) -> None:
+        fruitless = 0
+        try:
+            while not self._stopping:
+                before = len(self._open)
+                error = self._one_launch()
+                if error is None:
+                    return
+                self.deaths += 1
+                self.client.event("pool died", 0, time.time(), {"error": str(error)})
+                self._end_launch(wait_s=0.0)
+                self._read_journals()
+                fruitless = 0 if len(self._open) < before else fruitless + 1
+                if fruitless > self.restarts:
+                    raise PoolError(
+                        f"the pool died {fruitless} times with no job finished in between; the last time: {error}"
+                    )
+                if not self._stopping:
+                    self.client.log(
+                        f"worksteal: the pool died ({error}); it is started again, {len(self._open)} unfinished jobs are "
+                        "handed out again",
+                        warning=True,
+                    )
+        except Exception as error:
+            if not self._stopping:
+                self.client.broken(error)
+
+    def _one_launch(self) -> Exception | None:
+        """One life of the agents. None: it ended as asked. Raises LaunchError where another try would not help."""
+        self.session = replace(self.session, epoch=self.session.epoch + 1)
+        self.session.write(self.folder)
+        log = self.folder / f"launcher-{self.session.epoch}.log"
+        with log.open("wb") as output:
+            # A session of its own: Ctrl-C in the terminal reaches Snakemake, which decides.
+            self._process = subprocess.Popen(
+                self.launch.command(self.folder),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            channel = self._connection(log)
+            if channel is None:
+                return None
+            return self._serve(channel)
+        except ChannelError as error:
+            said = tail(log)
+            return PoolError(f"{error}{f'; it printed: {said}' if said else ''}")
+        finally:
+            with self._lock:
+                if self._channel is not None:
+                    self._channel.close()
+                self._channel = None
+
+    def _connection(self, log: Path) -> Channel | None:
+        """The channel to the first agent of this life, or None if the pool is stopped first."""
+        assert self._process is not None
+        while not self._stopping:
+            channel = self._listener.accept(POLL_S)
+            self.client.tick()
+            if channel is not None:
+                hello = channel.recv(timeout=END_S)
+                if hello[0] == "hello" and hello[1] == self.session.epoch:
+                    self._check_world(hello[2])
+                    self.client.started(hello[2])
+                    return channel
+                channel.close()
+            status = self._process.poll()
+            if status is not None:
+                raise ChannelError(f"the launcher {self.launch.name} ended with status {status} before the pool was up")
+        return None
+
+    def _check_world(self, nodes: list[dict[str, Any]]) -> None:
+        if len(nodes) != self.launch.nodes:
+            raise LaunchError(
+                f"{self.launch.name} was asked for {self.launch.nodes} agents, and they found themselves in MPI worlds of "
+                f"{len(nodes)}: mpi4py uses another MPI than the launcher. Use the launcher of mpi4py's MPI, or point mpi4py to the "
+                "launcher's (variables MPI4PY_MPIABI and MPI4PY_LIBMPI)"
+            )
+
+    def _serve(self, channel: Channel) -> Exception | None:
+        with self._lock:
+            self._channel = channel
+            self._send(("submit", list(self._open.values())))
+            if self._stopping:
+                self._send(("bye", self._kill))
+        while True:
+            ready, _, _ = select.select([channel, self._wake], [], [], POLL_S)
+            if self._wake in ready:
+                self._wake.recv(64)
+            if channel in ready:
+                try:
+                    for message in channel.read():
+                        if message[0] == "ended":
+                            self.statistics = message[1]
+                            return None
+                        self._handle(*message)
+                except ChannelError as error:
+                    return None if self._stopping and self._kill else error
+            self.client.tick()
+
+    def _handle(self, kind: str, *content: Any) -> None:
+        if kind == "results":
+            for result in content[0]:
+                self._finish(result)
+        elif kind == "status":
+            self.client.running(content[0])
+        elif kind == "withdrawn":
+            with self._lock:
+                tasks = [self._open.pop(number) for number in content[0] if number in self._open]
+            self.client.withdrawn(tasks)
+        elif kind == "impossible":
+            with self._lock:
+                task = self._open.pop(content[0], None)
+            if task is not None:
+                self.client.impossible(task, content[1])
+        elif kind == "event":
+            self.client.event(*content)
+        elif kind == "log":
+            self.client.log(content[0], warning=True)
+
+    def _finish(self, result: Result) -> None:
+        with self._lock:
+            task = self._open.pop(result.id, None)
+        if task is not None:  # else it has been reported before, by an agent that died since
+            self.client.finished(task, result)
+
+    def _send(self, message: Any) -> None:
+        """Send if there is a channel (the lock is held); a broken one is noticed by the thread that reads."""
+        if self._channel is not None:
+            with suppress(ChannelError):
+                self._channel.send(message)
+
+    def _end_launch(self, wait_s: float) -> None:
+        """Wait for the launcher to end, then end it and its process group."""
+        process = self._process
+        if process is None:
+            return
+        for sign, patience in ((None, wait_s), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
+            if sign is not None and process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, sign)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+                return
+
+    def _read_journals(self) -> None:
+        """Take over what had finished before the pool died; waits until the runners have ended their tasks."""
+        mine = [path for path in journals(self.folder) if path.name.startswith(f"journal-{self.session.epoch}-")]
+        deadline = time.monotonic() + END_S
+        for path in mine:
+            results, closed = read_journal(path)
+            while not closed and time.monotonic() < deadline:
+                time.sleep(0.05)
+                results, closed = read_journal(path)
+            for result in results:
+                # A task that a signal ended may have been ended by the pool's death: it is run again.
+                if result.status is not None:
+                    self._finish(result)
+        if not all(read_journal(path)[1] for path in mine):
+            self.client.log(
+                "worksteal: not every node has said that its tasks are ended; a task may still run there for a moment",
+                warning=True,
+            )
+
+
+def tail(path: Path, size: int = 2000) -> str:
+    """The end of a text file, on one line; empty where there is none."""
+    try:
+        data = path.read_bytes()[-size:]
+    except OSError:
+        return ""
+    return " / ".join(line for line in data.decode(errors="replace").splitlines() if line.strip())

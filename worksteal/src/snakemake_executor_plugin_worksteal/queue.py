@@ -1,0 +1,150 @@
+"""The tasks that wait at one agent, in the order in which they are to begin."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
+
+from .messages import Room
+from .tasks import Task
+
+# A task with what it is ordered by: priority, expected seconds (longest first, unknown last), then submission (`-id`).
+Entry = tuple[int, float, int, Task]
+ids_of = itemgetter(3)
+
+
+def entry(task: Task) -> Entry:
+    """A task's place: the largest begins first."""
+    return task.priority, task.expected, -task.id, task
+
+
+class Shelf:
+    """Waiting tasks that need the same: cores, devices, and about the same memory (within a factor of two)."""
+
+    __slots__ = ("affine", "cores", "devices", "entries")
+
+    def __init__(self, cores: int, devices: int, affine: bool) -> None:
+        self.cores = cores
+        self.devices = devices
+        self.affine = affine
+        self.entries: list[Entry] = []  # ascending: the next to begin is the last
+
+    def fits(self, room: Room) -> bool:
+        """Whether the next task fits."""
+        return room.holds(self.cores, self.devices, self.entries[-1][3].mem_mb)
+
+
+class Waiting:
+    """All waiting tasks of an agent, on shelves: each start looks at the first of every shelf only, however many wait.
+
+    `is_home(task)` says whether a task prefers this agent; such tasks are given away last.
+    """
+
+    def __init__(self, is_home: Callable[[Task], bool]) -> None:
+        self._is_home = is_home
+        self._shelves: dict[tuple[int, int, int, bool], Shelf] = {}
+        self._size = 0
+        # A blocked task and how many others have begun before it since it was first in line.
+        self._passed: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Task]:
+        for shelf in self._shelves.values():
+            yield from map(ids_of, shelf.entries)
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Put tasks in line."""
+        batches: dict[tuple[int, int, int, bool], list[Entry]] = {}
+        for task in tasks:
+            key = task.cores, task.devices, task.mem_mb.bit_length(), bool(task.affinity) and self._is_home(task)
+            batches.setdefault(key, []).append(entry(task))
+        for key, batch in batches.items():
+            shelf = self._shelves.get(key)
+            if shelf is None:
+                shelf = self._shelves[key] = Shelf(key[0], key[1], key[3])
+            if len(batch) == 1:
+                insort(shelf.entries, batch[0])
+            else:
+                shelf.entries.extend(batch)
+                shelf.entries.sort()  # of two sorted runs: linear
+            self._size += len(batch)
+
+    def next(self, free: Room, patience: int) -> Task | None:
+        """Take the task that is to begin now: the first that fits.
+
+        One that does not fit may be passed by later ones `patience` times; after that the agent keeps its room for it.
+        """
+        best: Shelf | None = None
+        blocked: Entry | None = None
+        for shelf in self._shelves.values():
+            if not shelf.entries:
+                continue
+            first = shelf.entries[-1]
+            if shelf.fits(free):
+                if best is None or first > best.entries[-1]:
+                    best = shelf
+            elif blocked is None or first > blocked:
+                blocked = first
+        if best is None:
+            return None
+        if blocked is not None and blocked > best.entries[-1]:
+            passed = self._passed.get(blocked[3].id, 0)
+            if passed >= patience:
+                return None
+            self._passed[blocked[3].id] = passed + 1
+        task = best.entries.pop()[3]
+        self._size -= 1
+        if self._passed:
+            self._passed.pop(task.id, None)
+        return task
+
+    def is_held(self, patience: int) -> bool:
+        """Whether a task that does not fit has been passed so often that room is kept for it."""
+        return any(passed >= patience for passed in self._passed.values())
+
+    def take(self, room: Room) -> list[Task]:
+        """Half of what fits into `room`, every second task of the order and the first among them, best first.
+
+        Tasks that prefer this agent are given only if there are no others.
+        """
+        for affine in (False, True):
+            taken: list[Entry] = []
+            for shelf in self._shelves.values():
+                if shelf.entries and shelf.affine is affine and shelf.fits(room):
+                    taken += shelf.entries[-1::-2]
+                    shelf.entries = shelf.entries[-2::-2][::-1]
+            if taken:
+                self._size -= len(taken)
+                taken.sort(reverse=True)
+                return self._taken(taken)
+        return []
+
+    def smallest_for(self, capacity: Room) -> Room | None:
+        """What the least demanding waiting task needs that a node of this capacity could hold."""
+        needs = [
+            Room(shelf.cores, shelf.devices, shelf.entries[-1][3].mem_mb)
+            for shelf in self._shelves.values()
+            if shelf.entries and shelf.fits(capacity)
+        ]
+        return min(needs, default=None)
+
+    def remove_upto(self, number: int) -> list[int]:
+        """Take out every task with an id up to `number`; their ids."""
+        removed = []
+        for shelf in self._shelves.values():
+            gone = [found for found in shelf.entries if found[3].id <= number]
+            if gone:
+                shelf.entries = [found for found in shelf.entries if found[3].id > number]
+                removed += self._taken(gone)
+        self._size -= len(removed)
+        return [task.id for task in removed]
+
+    def _taken(self, entries: list[Entry]) -> list[Task]:
+        tasks = [found[3] for found in entries]
+        if self._passed:
+            for task in tasks:
+                self._passed.pop(task.id, None)
+        return tasks

@@ -1,0 +1,104 @@
+"""What travels through the pool: a task as the scheduling core sees it, what a runner is asked to do, what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True, frozen=True)
+class Task:
+    """One unit of work as the scheduling core sees it.
+
+    cores and devices are of one node. expected is the duration in seconds that is expected (0: unknown). Tasks of one
+    affinity key prefer one node. The payload is opaque to the core (an `Order` in the real pool).
+    """
+
+    id: int
+    name: str = ""
+    cores: int = 1
+    devices: int = 0
+    mem_mb: int = 0
+    priority: int = 0
+    expected: float = 0.0
+    affinity: str = ""
+    payload: Any = None
+
+
+@dataclass(slots=True, frozen=True)
+class Benchmark:
+    """What Snakemake's `benchmark:` asks for: file, repeats, and what the extended format shows of the job."""
+
+    path: str
+    repeats: int = 1
+    extended: bool = False
+    job: bytes = b""  # pickled dict: jobid, rule_name, wildcards, params, resources, input, threads
+
+
+@dataclass(slots=True, frozen=True)
+class Script:
+    """A Python `script:` for a fork of the warm process.
+
+    source is the script's text, path its own path (`__file__`), search_paths what Snakemake appends to sys.path,
+    snakemake the pickled `snakemake` object.
+    """
+
+    path: str
+    source: str
+    search_paths: tuple[str, ...]
+    snakemake: bytes
+    shell_exec: str | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Order:
+    """What a runner is asked to start.
+
+    Either `command` (run by `shell -c`) or `script`. threads sets the usual thread-count variables; environment is laid over
+    the pool's. limit_s (seconds) and limit_mb end the task; 0 means no limit. log is where output is kept if there is any.
+    """
+
+    command: str = ""
+    script: Script | None = None
+    shell: str = "/bin/bash"
+    threads: int = 1
+    environment: dict[str, str] = field(default_factory=dict)
+    limit_s: float = 0.0
+    limit_mb: int = 0
+    log: str = ""
+    benchmark: Benchmark | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a task.
+
+    status is the exit status (None if a signal ended it), signal the signal's number (0 if none), reason one sentence where
+    the pool ended the task or knows more than the status says. Times are seconds since the epoch on the node's clock,
+    max_rss_mb the peak resident memory of the largest process, cpu_s user plus system time. tail is the end of its output, log the
+    file that holds all of it ("" if there was none).
+    """
+
+    id: int
+    status: int | None
+    signal: int = 0
+    reason: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    max_rss_mb: float = 0.0
+    cpu_s: float = 0.0
+    tail: str = ""
+    log: str = ""
+    rank: int = 0
+    host: str = ""
+    cores: tuple[int, ...] = ()
+    devices: tuple[int, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the task ended with status 0."""
+        return self.status == 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the journal and the trace (JSON)."""
+        return asdict(self)

@@ -1,0 +1,77 @@
+"""A task as the runner tends it: where it stands, and the file that takes its output."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+
+from .tasks import Order, Result
+
+NEVER = math.inf
+TAIL_LINES, TAIL_BYTES = 20, 4096
+
+
+@dataclass(slots=True)
+class Tended:
+    """A task that runs, or whose last processes are being ended. Moments are of time.monotonic()."""
+
+    result: Result
+    order: Order
+    marker: str
+    output: int
+    pid: int = 0
+    forked: bool = False
+    script_file: str = ""
+    limit_at: float = NEVER
+    measure_at: float = NEVER
+    kill_at: float = NEVER
+    give_up_at: float = NEVER
+    stopped: bool = False  # it has been told to end, and what is left of it may do so until kill_at
+    ended: bool = False  # its first process has
+
+    def next_at(self) -> float:
+        """The next moment at which it needs a look; processes that end announce themselves."""
+        return min(self.limit_at, self.measure_at, self.kill_at, self.give_up_at)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it; BrokenPipeError if nobody reads."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def open_output(folder: str) -> int:
+    """A file without a name on node-local disk: a silent task leaves no trace in any directory."""
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        descriptor = os.dup(file.fileno())
+    # A command that opens /dev/stderr anew writes from an offset of its own: appended, it overwrites nothing.
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    return descriptor
+
+
+def tail(output: int, size: int) -> str:
+    """The last 20 lines, at most 4 kB."""
+    text = os.pread(output, TAIL_BYTES, max(0, size - TAIL_BYTES)).decode(errors="replace")
+    return "\n".join(text.splitlines()[-TAIL_LINES:])
+
+
+def copy_output(output: int, size: int, log: str, unique: str) -> None:
+    """Copy the output to the file `log`, which appears whole or not at all; its folder is made. May raise OSError."""
+    folder, name = os.path.split(os.path.abspath(log))
+    os.makedirs(folder, exist_ok=True)
+    part = os.path.join(folder, f".{name}.{unique}")
+    target = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        done = 0
+        while done < size and (sent := os.sendfile(target, output, done, size - done)):
+            done += sent
+        os.replace(part, os.path.join(folder, name))
+    except OSError:
+        os.unlink(part)
+        raise
+    finally:
+        os.close(target)

@@ -1,0 +1,413 @@
+"""The inside of a runner's process: it starts tasks, watches them, ends them and reports. One thread, one poll()."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import select
+import signal
+import socket
+import tempfile
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from resource import struct_rusage
+from typing import Any, NoReturn
+
+from . import processes, warm
+from .tasks import Order, Result
+from .tended import NEVER, Tended, copy_output, open_output, tail, write_all
+from .wire import Wire
+
+PARTING_S = 2.0  # how long tasks may take to end when the agent is gone
+UNKILLABLE_S = 5.0  # how long to wait for killed processes that are left of a task (they may hang in the file system)
+CATCHABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+@dataclass(slots=True)
+class Settings:
+    """What a runner is told when it is made; see `runner.Runner`."""
+
+    kind: str
+    rank: int
+    pool: str
+    spares: int
+    grace_s: float
+    patience: float
+
+
+@dataclass(slots=True)
+class Spare:
+    """A fork that waits for its order on a pipe; output is the file that its stdout and stderr are."""
+
+    pid: int
+    pipe: int
+    output: int
+
+
+class Tender:
+    """Serves one agent until it closes or is gone."""
+
+    def __init__(self, agent: socket.socket, journal: int, settings: Settings) -> None:
+        self.wire = Wire(agent)
+        self.journal = journal
+        self.settings = settings
+        self.host = socket.gethostname()
+        self.folder = tempfile.gettempdir()
+        self.null = os.open(os.devnull, os.O_RDONLY)
+        self.tasks: dict[int, Tended] = {}
+        self.by_pid: dict[int, Tended] = {}
+        self.spares: deque[Spare] = deque()
+        self.scripts: dict[bytes, tuple[str, str, bytes]] = {}
+        self.closing = False
+        self.abandoned = False
+        self.memory_kills = processes.memory_kills()
+        self.counted_at = time.monotonic()
+        self.base = dict(os.environ)
+        self.own = set(processes.children(os.getpid()))  # what preloaded modules have started
+        self.bell, bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.alarm = (self.bell, bell)
+        self._listen_to_signals(bell)
+        self.guard = self.guard_pipe = -1
+        self._post_guard()
+
+    @staticmethod
+    def _listen_to_signals(bell: int) -> None:
+        """SIGCHLD rings the bell; what a terminal or a batch system sends is the agent's to decide on.
+
+        A handler instead of SIG_IGN, which the tasks would inherit.
+        """
+        signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, lambda *_: None)
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP):
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def serve(self) -> None:
+        """Until closed: wait, read, reap, tend, write; fork spares when there is nothing else to do."""
+        self.note({"runner": self.settings.kind, "rank": self.settings.rank, "pid": os.getpid()})
+        poll = select.poll()
+        poll.register(self.bell, select.POLLIN)
+        while self.tasks or not self.closing:
+            if not self.abandoned:
+                poll.register(self.wire, select.POLLIN | (select.POLLOUT if self.wire.wants_write else 0))
+            lacking = self.settings.kind == "warm" and not self.closing and len(self.spares) < self.settings.spares
+            events = dict(poll.poll(0 if lacking else self._wait_ms()))
+            if self.bell in events:
+                os.read(self.bell, 4096)
+            if self.wire.fileno() in events:
+                self._hear(poll)
+            self._reap()
+            self._look(time.monotonic())
+            self.wire.flush()
+            if lacking and not events:
+                self.spares.append(self._fork_spare())
+        self._end()
+
+    def note(self, line: dict[str, Any]) -> None:
+        """A line of the journal, in one write."""
+        try:
+            os.write(self.journal, json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            self.wire.send(f"The journal of the {self.settings.kind} runner cannot be written: {error}.")
+
+    def _wait_ms(self) -> int | None:
+        """Until the next deadline of a task; None, for ever, if there is none."""
+        at = min((task.next_at() for task in self.tasks.values()), default=NEVER)
+        return None if at == NEVER else max(0, math.ceil((at - time.monotonic()) * 1000))
+
+    def _end(self) -> None:
+        for spare in self.spares:
+            os.close(spare.pipe)
+        processes.send([self.guard, *(spare.pid for spare in self.spares)], signal.SIGKILL)
+        self.note({"closed": True})
+        until = time.monotonic() + PARTING_S
+        while not self.wire.flush() and (left := until - time.monotonic()) > 0:
+            select.select([], [self.wire], [], left)
+
+    # The agent's words
+
+    def _hear(self, poll: select.poll) -> None:
+        for message in self.wire.receive():
+            getattr(self, f"_on_{message[0]}")(*message[1:])
+        if self.wire.ended:
+            poll.unregister(self.wire)
+            self.abandoned = self.closing = True
+            for task in self.tasks.values():
+                self._stop(task, "was ended because its agent has ended", signal.SIGTERM, PARTING_S)
+
+    def _on_source(self, key: bytes, path: str, source: str) -> None:
+        self.scripts[key] = (path, source, warm.compiled(path, source) if self.settings.kind == "warm" else b"")
+
+    def _on_start(
+        self, number: int, order: Order, key: bytes, cores: tuple[int, ...], devices: tuple[int, ...]
+    ) -> None:
+        now = time.monotonic()
+        if now - self.counted_at > 1:
+            self.memory_kills, self.counted_at = processes.memory_kills(), now
+        result = Result(number, None, rank=self.settings.rank, host=self.host, cores=cores, devices=devices)
+        marker = f"{self.settings.pool}:{self.settings.rank}:{number}"
+        task = Tended(result, order, marker, -1)
+        self.tasks[number] = task
+        changes = {
+            **dict.fromkeys(warm.THREAD_VARIABLES, str(order.threads)),
+            **order.environment,
+            processes.TASK: marker,
+        }
+        try:
+            if order.script is not None or order.benchmark is not None:
+                self._start_fork(task, key, changes)
+            else:
+                self._start_command(task, changes)
+        except (OSError, ValueError) as error:
+            what = "a warm fork" if order.script is not None or order.benchmark is not None else order.shell
+            result.started = result.ended = time.time()
+            result.status = 127 if isinstance(error, FileNotFoundError) else 126
+            result.reason = f"could not be started ({what}): {error}"
+            self._report(task)
+            return
+        self.by_pid[task.pid] = task
+        task.limit_at = now + order.limit_s if order.limit_s else NEVER
+        task.measure_at = now + self.settings.patience if order.limit_mb else NEVER
+
+    def _start_command(self, task: Tended, changes: dict[str, str]) -> None:
+        """posix_spawn: half the time and CPU of fork and exec, which first copies this process's page tables."""
+        task.output = open_output(self.folder)
+        words, task.script_file = warm.shell_words(task.order, self.folder)
+        task.result.started = time.time()
+        task.pid = os.posix_spawnp(
+            words[0],
+            words,
+            {**self.base, **changes},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, self.null, 0),
+                (os.POSIX_SPAWN_DUP2, task.output, 1),
+                (os.POSIX_SPAWN_DUP2, task.output, 2),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=CATCHABLE,
+        )
+
+    def _start_fork(self, task: Tended, key: bytes, changes: dict[str, str]) -> None:
+        if self.settings.kind != "warm":
+            raise ValueError("only the warm runner runs scripts and benchmarks, and this order went to the plain one")
+        order, code = task.order, b""
+        if order.script is not None:
+            path, source, code = self.scripts[key]
+            order = replace(order, script=replace(order.script, path=path, source=source))
+        message = pickle.dumps((order, changes, code))
+        while True:
+            spare = self.spares.popleft() if self.spares else self._fork_spare()
+            task.result.started = time.time()
+            try:
+                write_all(spare.pipe, message)
+            except BrokenPipeError:  # killed while it waited; it will be reaped
+                os.close(spare.output)
+                continue
+            finally:
+                os.close(spare.pipe)
+            task.pid, task.output, task.forked = spare.pid, spare.output, True
+            return
+
+    def _on_stop(self, number: int, reason: str, sign: int) -> None:
+        task = self.tasks.get(number)
+        if task is not None and not task.ended:
+            self._stop(task, reason, sign, self.settings.grace_s)
+
+    def _on_close(self, wait_s: float) -> None:
+        self.closing = True
+        for task in self.tasks.values():
+            self._stop(task, "was ended because the pool closes", signal.SIGTERM, min(self.settings.grace_s, wait_s))
+
+    # Forks of this process
+
+    def _fork(self, life: Callable[[], NoReturn]) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            signal.set_wakeup_fd(-1)
+            mine = {self.wire.fileno(), self.journal, self.guard_pipe, self.null, *self.alarm}
+            mine |= {task.output for task in self.tasks.values()}
+            mine |= {descriptor for spare in self.spares for descriptor in (spare.pipe, spare.output)}
+            for descriptor in mine - {-1}:
+                os.close(descriptor)
+            life()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(70)
+
+    def _fork_spare(self) -> Spare:
+        output = open_output(self.folder)
+        read, write = os.pipe()
+        parent = os.getpid()
+
+        def life() -> NoReturn:
+            os.close(write)
+            warm.wait_for_order(read, output, parent)
+
+        pid = self._fork(life)
+        os.close(read)
+        return Spare(pid, write, output)
+
+    def _post_guard(self) -> None:
+        """A process that sleeps until this one is gone, and kills what is left of its tasks if it was killed.
+
+        It reaches whole trees, which PR_SET_PDEATHSIG does not, and works with posix_spawn, which leaves no moment
+        between fork and exec in which a command could ask for that signal.
+        """
+        read, write = os.pipe()
+        own = self.base[processes.RUNNER]
+
+        def life() -> NoReturn:
+            os.close(write)
+            os.setsid()
+            os.read(read, 1)
+            processes.kill_leftovers(own, processes.RUNNER)
+            os._exit(0)
+
+        if self.guard_pipe >= 0:
+            os.close(self.guard_pipe)
+        self.guard_pipe = -1
+        self.guard = self._fork(life)
+        os.close(read)
+        self.guard_pipe = write
+
+    # Watching
+
+    def _reap(self) -> None:
+        """Take in what has ended: first processes of tasks, orphans that became our children, spares, the guard."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            task = self.by_pid.pop(pid, None)
+            if task is not None:
+                self._first_ended(task, status, usage)
+            elif pid == self.guard and not self.closing:
+                self._post_guard()
+            else:
+                for spare in [spare for spare in self.spares if spare.pid == pid]:
+                    self.spares.remove(spare)
+                    os.close(spare.pipe)
+                    os.close(spare.output)
+        for task in [task for task in self.tasks.values() if task.ended]:
+            self._settle(task, time.monotonic())
+
+    def _first_ended(self, task: Tended, status: int, usage: struct_rusage) -> None:
+        code, result = os.waitstatus_to_exitcode(status), task.result
+        result.status, result.signal = (code, 0) if code >= 0 else (None, -code)
+        result.ended = time.time()
+        result.max_rss_mb = round(usage.ru_maxrss * 1024 / 1e6, 3)
+        result.cpu_s = round(usage.ru_utime + usage.ru_stime, 6)
+        task.ended = True
+        task.limit_at = task.measure_at = NEVER
+        if not result.reason and code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            count = processes.memory_kills()
+            reason = "was killed by SIGKILL, which the pool did not send" if code < 0 else ""
+            if count > self.memory_kills:
+                reason = (reason or "a process of it was killed by SIGKILL") + "; probably out of memory"
+            result.reason, self.memory_kills = reason, count
+        if self.abandoned:
+            # However it ended: what it did after it was told to is not its outcome.
+            result.status, result.signal = None, result.signal or signal.SIGTERM
+
+    def _settle(self, task: Tended, now: float) -> None:
+        """Report the task if nothing of it lives any more; else end what does."""
+        left = self._strays(task)
+        if left and task.stopped and now < task.kill_at:
+            return
+        task.kill_at = NEVER
+        if left and task.give_up_at == NEVER:
+            task.give_up_at = now + UNKILLABLE_S
+        if not left or now >= task.give_up_at:
+            if left:
+                names = ", ".join(map(str, left))
+                self.wire.send(f"Task {task.result.id} has left processes that do not end when killed: {names}.")
+            self._report(task)
+            return
+        processes.send(left, signal.SIGKILL)
+
+    def _strays(self, task: Tended) -> list[int]:
+        """Orphans that belong to the task: by their session, their marker, or because there is no other task.
+
+        Whatever is left of a task becomes a child of this process (a subreaper): one small file tells if there is any.
+        """
+        known = {self.guard, *self.own, *self.by_pid, *(spare.pid for spare in self.spares)}
+        orphans = [pid for pid in processes.children(os.getpid()) if pid not in known]
+        if not orphans or (task.ended and len(self.tasks) == 1):
+            return orphans
+        return [
+            pid
+            for pid in orphans
+            if processes.session(pid) == task.pid or processes.variable(pid, processes.TASK) == task.marker
+        ]
+
+    def _tree(self, task: Tended) -> list[int]:
+        return processes.with_descendants([*([] if task.ended else [task.pid]), *self._strays(task)])
+
+    def _look(self, now: float) -> None:
+        """Limits and deadlines."""
+        for task in [task for task in self.tasks.values() if task.next_at() <= now]:
+            if task.limit_at <= now:
+                limit = f"ran over its limit of {task.order.limit_s:g} s (resource runtime)"
+                self._stop(task, limit, signal.SIGTERM, self.settings.grace_s)
+            if task.measure_at <= now:
+                self._measure(task, now)
+            if task.ended:
+                self._settle(task, now)
+            elif task.kill_at <= now:
+                processes.send(self._tree(task), signal.SIGKILL)
+                task.kill_at = now + self.settings.patience  # again: something may have been started meanwhile
+
+    def _measure(self, task: Tended, now: float) -> None:
+        task.measure_at = now + self.settings.patience
+        used = processes.memory_mb(self._tree(task), fork_of=os.getpid() if task.forked else 0)
+        if used > task.order.limit_mb:
+            self._stop(task, f"used {used:,.0f} MB, more than its mem_mb={task.order.limit_mb:,}", signal.SIGKILL, 0)
+
+    def _stop(self, task: Tended, reason: str, sign: int, grace_s: float) -> None:
+        """Signal all its processes, and SIGKILL those that live after the grace."""
+        if not task.ended:
+            task.result.reason = task.result.reason or reason
+        task.limit_at = task.measure_at = NEVER
+        task.kill_at = min(task.kill_at, time.monotonic() + grace_s)
+        if not task.stopped or sign != signal.SIGTERM:  # a second SIGTERM makes some programs give up what they save
+            processes.send(self._tree(task), sign)
+        task.stopped = True
+
+    # The report
+
+    def _report(self, task: Tended) -> None:
+        result = task.result
+        del self.tasks[result.id]
+        if task.output >= 0:
+            size = os.fstat(task.output).st_size
+            if size:
+                result.tail = tail(task.output, size)
+                result.log = self._keep(task, size)
+            os.close(task.output)
+        if task.script_file:
+            os.unlink(task.script_file)
+        self.note(result.as_dict())
+        self.wire.send(result)
+
+    def _keep(self, task: Tended, size: int) -> str:
+        if not task.order.log:
+            return ""
+        try:
+            copy_output(task.output, size, task.order.log, f"{os.getpid()}-{task.result.id}")
+        except OSError as error:
+            self.wire.send(f"The output of task {task.result.id} could not be kept in {task.order.log}: {error}.")
+            return ""
+        return task.order.log

@@ -1,0 +1,93 @@
+"""How agents talk to each other: MPI, or not at all where there is one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn, Protocol
+
+
+class Transport(Protocol):
+    """Messages between agents, in order between each pair."""
+
+    rank: int
+    size: int
+    # Seconds that an idle agent may sleep before it looks for messages again; None: it has no peers to look for.
+    idle_s: float | None
+
+    def gather(self, own: Any) -> list[Any]: ...
+    def send(self, to: int, message: Any) -> None: ...
+    def receive(self) -> Iterator[tuple[int, Any]]: ...
+    def close(self) -> None: ...
+    def abort(self, why: str) -> NoReturn: ...
+
+
+class Alone:
+    """One agent."""
+
+    rank = 0
+    size = 1
+    idle_s = None
+
+    def gather(self, own: Any) -> list[Any]:
+        """The agents' values, by rank."""
+        return [own]
+
+    def send(self, to: int, message: Any) -> None:
+        """There is nobody to send to."""
+        raise RuntimeError(f"an agent without peers sent a message to {to}")
+
+    def receive(self) -> Iterator[tuple[int, Any]]:
+        """There is nobody to hear from."""
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def abort(self, why: str) -> NoReturn:
+        """End this process."""
+        sys.exit(f"worksteal: {why}")
+
+
+class Mpi:
+    """Agents as the ranks of one MPI launch. MPI is started here, so whatever must be forked is forked before."""
+
+    idle_s = 0.01
+
+    def __init__(self) -> None:
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self._comm = MPI.COMM_WORLD.Dup()
+        self.rank: int = self._comm.Get_rank()
+        self.size: int = self._comm.Get_size()
+        self._sending: list[Any] = []
+
+    def gather(self, own: Any) -> list[Any]:
+        """The agents' values, by rank; a collective call."""
+        found: list[Any] = self._comm.allgather(own)
+        return found
+
+    def send(self, to: int, message: Any) -> None:
+        """Send without waiting."""
+        self._sending.append(self._comm.isend(message, dest=to))
+
+    def receive(self) -> Iterator[tuple[int, Any]]:
+        """What has arrived, with its source."""
+        if self._sending:
+            self._sending = [request for request in self._sending if not request.test()[0]]
+        status = self._mpi.Status()
+        # Improbe takes the message out of the queue at once, so the receive below is of just that message.
+        while (found := self._comm.improbe(status=status)) is not None:
+            yield status.Get_source(), found.recv()
+
+    def close(self) -> None:
+        """Leave MPI; every rank must come here."""
+        self._comm.Barrier()
+        self._mpi.Finalize()
+
+    def abort(self, why: str) -> NoReturn:
+        """End the whole launch: the other agents are killed, and their runners end their tasks."""
+        print(f"worksteal: {why}", file=sys.stderr, flush=True)
+        self._comm.Abort(1)
+        sys.exit(1)

@@ -1,0 +1,81 @@
+"""Pickles over a socket pair between a process and its own fork, without waiting and without threads."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import struct
+from typing import Any
+
+_LENGTH = struct.Struct(">Q")
+_CHUNK = 1 << 20  # bytes
+
+
+class Wire:
+    """One end. A peer that is gone is no error: `ended` tells, and what is sent then is dropped."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._socket = end
+        self._out = bytearray()
+        self._arrived = bytearray()
+        self.ended = False
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close this end."""
+        self.ended = True
+        self._out.clear()
+        self._socket.close()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether messages wait for `flush`."""
+        return bool(self._out)
+
+    def send(self, message: Any) -> None:
+        """Keep a message for `flush`."""
+        if not self.ended:
+            payload = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+            self._out += _LENGTH.pack(len(payload)) + payload
+
+    def flush(self) -> bool:
+        """Write what the socket takes now; True if nothing is left to write."""
+        try:
+            while self._out:
+                with memoryview(self._out) as view:
+                    sent = self._socket.send(view[:_CHUNK])
+                del self._out[:sent]
+        except BlockingIOError:
+            return False
+        except (BrokenPipeError, ConnectionResetError):
+            self._out.clear()  # whether the peer has ended is for `receive` to say, after its last words
+        return True
+
+    def receive(self) -> list[Any]:
+        """All messages that have arrived; sets `ended` at the end of the connection."""
+        try:
+            while data := self._socket.recv(_CHUNK):
+                self._arrived += data
+            self.ended = True
+        except BlockingIOError:
+            pass
+        except ConnectionResetError:
+            self.ended = True
+        return self._whole()
+
+    def _whole(self) -> list[Any]:
+        messages, at = [], 0
+        while len(self._arrived) - at >= _LENGTH.size:
+            start = at + _LENGTH.size
+            end = start + _LENGTH.unpack_from(self._arrived, at)[0]
+            if end > len(self._arrived):
+                break
+            with memoryview(self._arrived) as view, view[start:end] as part:
+                messages.append(pickle.loads(part))
+            at = end
+        del self._arrived[:at]
+        return messages
