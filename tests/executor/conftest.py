@@ -8,8 +8,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class Workflow:
     folder: Path
     pool: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def write(self, name: str, text: str) -> Path:
         """A file of the workflow; common indentation is taken off."""
@@ -46,7 +47,7 @@ class Workflow:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake, both streams in one pipe, in a process group of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*arguments),
             cwd=self.folder,
             env=self.environment,
@@ -56,6 +57,8 @@ class Workflow:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
 
     def run(self, *arguments: str, fails: bool = False) -> str:
         """Run Snakemake to its end and check that it succeeded, or failed; its output."""
@@ -99,13 +102,27 @@ def wait_for(
         time.sleep(0.02)
 
 
+@contextmanager
+def workflow_in(folder: Path, pool: str) -> Iterator[Workflow]:
+    """A workflow; nothing that a failed test started outlives it."""
+    made = Workflow(folder, POOLS[pool])
+    try:
+        yield made
+    finally:
+        for process in (*made.started, *made.left()):
+            with suppress(psutil.Error, ProcessLookupError):
+                process.kill()
+
+
 @pytest.fixture(params=list(POOLS))
-def workflow(request: pytest.FixtureRequest, tmp_path: Path) -> Workflow:
+def workflow(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workflow]:
     """A workflow, for each kind of pool."""
-    return Workflow(tmp_path, POOLS[request.param])
+    with workflow_in(tmp_path, request.param) as made:
+        yield made
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Workflow:
+def one(tmp_path: Path) -> Iterator[Workflow]:
     """A workflow on one process."""
-    return Workflow(tmp_path, POOLS["one"])
+    with workflow_in(tmp_path, "one") as made:
+        yield made

@@ -135,9 +135,7 @@ def alive(pid: int) -> bool:
     ("command", "status", "sign"),
     [("true", 0, 0), ("exit 3", 3, 0), ("kill -TERM $$", None, 15), ("kill -SEGV $$", None, 11), ("nonsense_", 127, 0)],
 )
-def test_status_and_signal_are_told(
-    make: Callable[..., Bench], command: str, status: int | None, sign: int
-) -> None:
+def test_status_and_signal_are_told(make: Callable[..., Bench], command: str, status: int | None, sign: int) -> None:
     bench = make()
     before = time.time()
     result = bench.run(command)
@@ -248,6 +246,18 @@ def test_what_a_task_leaves_is_ended_before_it_is_told(make: Callable[..., Bench
     assert not alive(others)
 
 
+def test_daemons_that_are_just_being_born_are_ended_too(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make()
+    other = bench.start(Order("exec sleep 300"))
+    os.mkfifo(tmp_path / "pid")
+    for _ in range(60):
+        result = bench.run("(setsid bash -c 'sleep 300 & echo $! > pid' &); cat pid")
+        assert result.ok
+        assert not alive(int(result.tail))
+    bench.runner.stop(other, "enough")
+    bench.hear(other)
+
+
 def test_a_time_limit(make: Callable[..., Bench]) -> None:
     bench = make(grace_s=0.3)
     gentle = bench.run("sleep 300", limit_s=0.2)
@@ -278,7 +288,9 @@ def test_a_fork_is_not_charged_for_what_is_preloaded(
     wait = "import select, ballast; assert ballast.data; select.select([], [], [], 0.4)"
     assert bench.script(wait, limit_mb=60).ok
     result = bench.script(f"x = b'x' * 100_000_000; {wait}", limit_mb=60)
-    assert re.fullmatch(r"used 1[0-4]\d MB, more than its mem_mb=60", result.reason), result
+    used = re.fullmatch(r"used (\d+) MB, more than its mem_mb=60", result.reason)
+    assert used, result
+    assert 60 < int(used[1]) < 150
 
 
 def test_stop_lets_the_whole_tree_save_its_work(make: Callable[..., Bench], tmp_path: Path) -> None:
@@ -463,7 +475,13 @@ SCRIPTS = {
         print("body done", flush=True)
         """,
     "relative path": "open('relative.txt', 'w').write('here')",
-    "files left open": "left = open('left.txt', 'w'); left.write('x' * 10)\nimport gzip; z = gzip.open('z.gz', 'wb'); z.write(b'y')",
+    "files left open": """
+        import gzip
+        left = open("left.txt", "w")
+        left.write("x" * 10)
+        zipped = gzip.open("left.gz", "wb")
+        zipped.write(b"y")
+        """,
     "temporary folder": "import tempfile; t = tempfile.TemporaryDirectory(dir='.'); print('made')",
     "shell": "from snakemake.shell import shell; shell('echo $OMP_NUM_THREADS {snakemake.output.table}; exit 0')",
     "shell fails": "from snakemake.shell import shell; shell('exit 5')",
@@ -479,9 +497,9 @@ def as_snakemake_runs_it(folder: Path, path: Path, source: str) -> tuple[int, st
     """Status and output of a separate interpreter with the preamble that Snakemake writes."""
     job = container(folder)
     script = PythonScript(
-        LocalSourceFile(str(path)), None, source.encode(), str(folder), job.input, job.output, job.params, job.wildcards,
-        job.threads, job.resources, job.log, job.config, job.rule, None, None, None, None, None, None, None, None,
-        False, None, True, None,
+        LocalSourceFile(str(path)), None, source.encode(), str(folder), job.input, job.output, job.params,
+        job.wildcards, job.threads, job.resources, job.log, job.config, job.rule,
+        None, None, None, None, None, None, None, None, False, None, True, None,
     )  # fmt: skip
     preamble = script.get_preamble()
     program = folder / ".snakemake" / "scripts" / f"tmp.{path.name}"
@@ -566,14 +584,22 @@ def test_a_plain_runner_refuses_a_script(make: Callable[..., Bench]) -> None:
 
 
 def test_a_script_leaves_no_process(warm: Bench, tmp_path: Path) -> None:
-    source = (
-        "import os, time\nif not os.fork():\n    os.setsid()\n    if os.fork():\n        os._exit(0)\n"
-        f"    print(os.getpid(), file=open({str(tmp_path / 'pid')!r}, 'w'))\n    time.sleep(300)\n"
-        f"while not os.path.exists({str(tmp_path / 'pid')!r}) or not open({str(tmp_path / 'pid')!r}).read():\n    pass\n"
-    )
+    source = """
+        import os, time
+        read, write = os.pipe()
+        if not os.fork():
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+            os.write(write, str(os.getpid()).encode())
+            time.sleep(300)
+        print(os.read(read, 10).decode())
+        """
     other = warm.start(script_order(tmp_path / "s.py", "import time; time.sleep(300)"))
-    assert warm.script(source).ok
-    assert not alive(int((tmp_path / "pid").read_text()))
+    for _ in range(20):  # the daemon may be anywhere between its birth and its new parent when the script ends
+        result = warm.script(textwrap.dedent(source))
+        assert result.ok
+        assert not alive(int(result.tail))
     warm.runner.stop(other, "enough")
     assert warm.hear(other).signal == signal.SIGTERM
 

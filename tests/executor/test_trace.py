@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from snakemake_executor_plugin_worksteal import figure
 from snakemake_executor_plugin_worksteal.tasks import Result
 from snakemake_executor_plugin_worksteal.trace import BINS, BUSY, Intervals, Trace, core_lane, node_process, read_trace
 
@@ -187,3 +189,33 @@ def test_ramp_up_and_tail_are_those_of_the_definition(tasks: list[tuple[int, int
     assert intervals.ramp_up() == (next(n for n, each in enumerate(after) if each >= BUSY * most) if most else None)
     full = [second for second, each in enumerate(after) if each >= BUSY * 4]
     assert intervals.full_until(4) == (full[-1] + 1 if full else None)
+
+
+@pytest.mark.parametrize("cores", [4, 40])
+def test_the_figure(tmp_path: Path, cores: int) -> None:
+    pytest.importorskip("matplotlib")
+    trace = Trace(tmp_path / "trace.json", START)
+    for rank in range(2):
+        trace.pool(rank, "host", cores, 0)
+        for core in range(cores):
+            trace.task("a", "a", result(core, core, core + 5, (core,), rank=rank, status=core % 2))
+    trace.phase("staging", 0, START, START + 1)
+    trace.close(tmp_path / "summary.json", ended=START + cores + 5)
+    assert figure.main([str(tmp_path)]) == 0
+    assert (tmp_path / "utilisation.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "trace.json").unlink()
+    assert figure.main([str(tmp_path), "-o", str(tmp_path / "busy.svg")]) == 0
+    assert (tmp_path / "busy.svg").stat().st_size > 1000
+
+
+def test_no_figure_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert figure.main([str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Expected the folder of a run that has ended" in line
+    Trace(None, START).close(tmp_path / "summary.json", ended=START + 1)
+    (tmp_path / "matplotlib.py").write_text("raise ImportError")
+    command = [sys.executable, "-m", "snakemake_executor_plugin_worksteal.figure", tmp_path]
+    paths = os.pathsep.join([str(tmp_path), str(Path(figure.__file__).parents[1])])
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == ["The figure needs matplotlib, which is not installed: pip install matplotlib"]

@@ -89,6 +89,8 @@ class Agent:
         if self.rank == ROOT:
             self.connect()
         try:
+            self.core.tick(time.monotonic())
+            self._obey(time.monotonic())
             self._flush()
             while not self._finished():
                 self._wait()

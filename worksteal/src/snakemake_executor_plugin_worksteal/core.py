@@ -9,7 +9,11 @@ that stay with some log2(n) neighbours, and is silent. Whoever gets more than it
 lifelines in turn, the farthest first, which do the same: tasks that arrive at one agent reach all in log2(n) steps.
 
 What is safe. A transfer stays the giver's until it is acknowledged. When an agent dies, the root takes a census: the survivors name
-the tasks they hold, and what nobody holds is queued again. docs/design.md has the invariants and why the census misses nothing.
+the tasks they hold, and what nobody holds is queued again. So that each task is named by exactly one survivor, or by none if it was
+lost: a survivor answers when all that it gave has been acknowledged, and gives nothing until then; who is given something by one that
+has answered gives nothing before having answered too (else it might give it to the dead); what was acknowledged by one that had
+answered before it came there is named by its giver; and after the answer nothing from the dead is accepted.
+docs/design.md has the invariants.
 """
 
 from __future__ import annotations
@@ -72,23 +76,30 @@ class Core:
     """One agent. `root` is the agent that Snakemake talks to; task ids must rise from one `submit` to the next."""
 
     def __init__(
-        self, rank: int, capacities: Sequence[Capacity], *, seed: int = 0, root: int = 0, config: CoreConfig = CoreConfig()
+        self,
+        rank: int,
+        capacities: Sequence[Capacity],
+        *,
+        seed: int = 0,
+        root: int = 0,
+        config: CoreConfig = CoreConfig(),
     ) -> None:
         self.rank = rank
         self.root = root
         self.config = config
-        self.capacities = [capacity.room for capacity in capacities]
+        self.capacities = capacities
         self.next_tick: float | None = None
         self.counts = dict.fromkeys(("asked", "got", "stolen", "given", "sent", "started"), 0)
         own = capacities[rank]
+        self._own = own.room
         self._patience = max(1, own.cores)
         self._cores = list(range(own.cores - 1, -1, -1))
         self._devices = list(range(own.devices - 1, -1, -1))
         self._mem_mb = own.mem_mb or UNLIMITED
         self._random = random.Random(f"{seed}:{rank}")
-        self._alive = list(range(len(capacities)))
+        self._alive: Sequence[int] = range(len(capacities))
         self._dead: set[int] = set()
-        self._homes: dict[str, int | None] = {}
+        self._homes: dict[str, int] = {}
         self._waiting = Waiting(lambda task: self._home(task.affinity) == rank)
         self._running: dict[int, tuple[Task, tuple[int, ...], tuple[int, ...]]] = {}
         self._results: list[tuple[int, Any]] = []
@@ -99,13 +110,15 @@ class Core:
         self._neighbours = self._find_neighbours()
         self._lifelines: set[int] = set()  # where this agent's requests stay
         self._dependants: dict[int, Room] = {}  # whose requests stay here, and the room they had
-        self._wanted: set[int] = set()  # dependants that were told what they would need
-        self._wants: dict[int, Room] = {}  # what this agent was told
+        self._wanted: dict[int, tuple[Room, ...]] = {}  # what dependants were told that they would need
+        self._wants: dict[int, tuple[Room, ...]] = {}  # what this agent was told
         # Transfers
         self._transfers = 0
         self._transit: dict[int, tuple[int, tuple[Task, ...]]] = {}
-        self._late: list[int] = []
-        self._epoch = 0
+        self._epoch = 0  # the last census that was answered (at the root: begun)
+        self._heard = 0  # the last census that was heard of: while it is ahead of _epoch, nothing is given away
+        self._asked = 0  # the last census that is to be answered
+        self._late: list[tuple[int, list[int]]] = []  # acknowledged by one who had answered that census
         self._withdrawn_upto = -1
         # Status
         self._told = 0
@@ -156,6 +169,14 @@ class Core:
         """What of the node is not in use."""
         return Room(len(self._cores), len(self._devices), self._mem_mb)
 
+    @property
+    def holding(self) -> set[int]:
+        """Ids of the tasks that are here in any form."""
+        held = {task.id for task in self._waiting} | set(self._running) | {number for number, _ in self._results}
+        for _, tasks in self._transit.values():
+            held.update(task.id for task in tasks)
+        return held
+
     def statistics(self) -> dict[str, int]:
         """Counts: steals asked and answered with work, tasks stolen and given away, messages sent, tasks started."""
         return dict(self.counts)
@@ -167,7 +188,7 @@ class Core:
         tasks = list(tasks)
         self._submitted += len(tasks)
         self._unfinished.update((task.id, task) for task in tasks)
-        self._place(tasks)
+        self._route(tasks)
         self._settle(now)
 
     def withdraw(self, now: float) -> None:
@@ -177,6 +198,7 @@ class Core:
         for rank in self._alive:
             if rank != self.rank:
                 self._send(rank, Withdraw(upto))
+        self._settle(now)
 
     def message(self, now: float, source: int, message: Any) -> None:
         """Another agent's message has come."""
@@ -198,13 +220,14 @@ class Core:
         if not self._bury(rank):
             return
         if self.rank == self.root:
-            self._begin_census(now)
+            self._begin_census()
         self._settle(now)
 
     def tick(self, now: float) -> None:
-        """The time that `next_tick` named has come."""
+        """The time that `next_tick` named has come; also to be called once at the start, to look for work."""
         self.next_tick = None
         self._tell_status(now)
+        self._settle(now)
 
     def drain(self) -> list[Any]:
         """The effects since the last call; results since then go in one message."""
@@ -228,7 +251,7 @@ class Core:
             if task is None:
                 break
             self._start(task)
-        if self._dependants and self._waiting:
+        if self._dependants and self._waiting and self._heard == self._epoch:
             self._share()
         if self._cores and len(self._alive) > 1:
             self._seek()
@@ -246,57 +269,62 @@ class Core:
         self.counts["started"] += 1
         self._effects.append(Start(task, cores, devices))
 
-    def _place(self, tasks: Iterable[Task]) -> None:
-        """Queue tasks here, or pass them to where they belong: their home, or a node that can hold them."""
-        here: list[Task] = []
-        gone: list[int] = []
-        elsewhere: dict[int, list[Task]] = {}
-        own = self.capacities[self.rank]
+    def _route(self, tasks: Iterable[Task]) -> None:
+        """At the root: send tasks to where they belong, their home or a node that can hold them; queue the others here."""
+        able: dict[Room, list[int]] = {}
+        places: dict[int, list[Task]] = {}
         for task in tasks:
+            need = Room(task.cores, task.devices, task.mem_mb)
+            rank = self._home(task.affinity) if task.affinity else self.rank
             if task.id <= self._withdrawn_upto:
-                gone.append(task.id)
-                continue
-            if self.rank == self.root and task.affinity:
-                home = self._home(task.affinity)
-                if home not in (None, self.rank) and self._fits(home, task):
-                    elsewhere.setdefault(home, []).append(task)
+                rank = self.rank
+            elif not self._fits(rank, need):
+                if need not in able:
+                    here = [self.rank] if self._fits(self.rank, need) else []
+                    able[need] = here or [rank for rank in self._alive if self._fits(rank, need)]
+                if not able[need]:
+                    self._give_up(task)
                     continue
-            if own.holds(task.cores, task.devices, task.mem_mb):
-                here.append(task)
-                continue
-            able = [rank for rank in self._alive if self._fits(rank, task)]
-            if able:
-                elsewhere.setdefault(self._random.choice(able), []).append(task)
-            else:
-                self._give_up(task)
-        self._waiting.add(here)
-        self._withdrew(gone)
-        for rank, some in elsewhere.items():
+                rank = self._random.choice(able[need])
+            places.setdefault(rank, []).append(task)
+        self._place(places.pop(self.rank, ()))
+        for rank, some in places.items():
             self._give(rank, some, answer=False)
 
-    def _fits(self, rank: int | None, task: Task) -> bool:
-        return rank is not None and self.capacities[rank].holds(task.cores, task.devices, task.mem_mb)
+    def _place(self, tasks: Iterable[Task]) -> None:
+        """Queue tasks here, but for those that have been withdrawn."""
+        here: list[Task] = []
+        gone: list[int] = []
+        for task in tasks:
+            if task.id > self._withdrawn_upto:
+                here.append(task)
+            else:
+                gone.append(task.id)
+        self._waiting.add(here)
+        self._withdrew(gone)
+
+    def _fits(self, rank: int, need: Room) -> bool:
+        return self.capacities[rank].room.holds(*need)
 
     def _give_up(self, task: Task) -> None:
-        """No living agent can ever run a task. Only the root says so; another agent hands it back to the root."""
-        if self.rank != self.root:
-            self._give(self.root, [task], answer=False)
-        elif self._unfinished.pop(task.id, None) is not None:
-            self._given_up += 1
-            self._effects.append(Impossible(task.id, self._why_impossible(task)))
+        """At the root: no living agent can ever run a task."""
+        del self._unfinished[task.id]
+        self._given_up += 1
+        self._effects.append(Impossible(task.id, self._why_impossible(task)))
 
     def _why_impossible(self, task: Task) -> str:
         def words(cores: int, devices: int, mem_mb: int) -> str:
             return f"{cores} cores, {devices} devices" + (f" and {mem_mb} MB" if mem_mb > 0 else "")
 
-        largest = max(self.capacities[rank] for rank in self._alive)
+        largest = max(self.capacities[rank].room for rank in self._alive)
         return f"it needs {words(task.cores, task.devices, task.mem_mb)}, the largest node has {words(*largest)}"
 
-    def _home(self, affinity: str) -> int | None:
+    def _home(self, affinity: str) -> int:
         """The living agent that tasks of one affinity prefer (rendezvous hashing: deaths move only the dead's keys)."""
         if affinity not in self._homes:
             self._homes[affinity] = max(
-                self._alive, key=lambda rank: blake2b(f"{rank}:{affinity}".encode(), digest_size=8).digest(), default=None
+                self._alive,
+                key=lambda rank: blake2b(f"{rank}:{affinity}".encode(), digest_size=8).digest(),
             )
         return self._homes[affinity]
 
@@ -310,7 +338,10 @@ class Core:
 
     def _seek(self) -> None:
         """Look for work: there is room and nothing to start."""
-        if self._asking is not None or self._waiting.is_held(self._patience):
+        if self._asking is not None:
+            return
+        free = self._waiting.spare(self.free, self._patience)
+        if not free.cores:
             return
         if self._missed < self.config.misses:
             victim = self._alive[self._random.randrange(len(self._alive) - 1)]
@@ -318,27 +349,25 @@ class Core:
                 victim = self._alive[-1]
             self._asking = victim
             self.counts["asked"] += 1
-            self._send(victim, Steal(self.free, False))
+            self._send(victim, Steal(free, False))
         elif len(self._lifelines) < len(self._neighbours):
             for rank in self._neighbours:
                 if rank not in self._lifelines:
                     self._lifelines.add(rank)
-                    self._send(rank, Steal(self.free, True))
-        if self._wants:
-            free = self.free
-            for rank, room in list(self._wants.items()):
-                if free.holds(*room):
-                    del self._wants[rank]
                     self._send(rank, Steal(free, True))
+        if self._wants:
+            for rank in [rank for rank, rooms in self._wants.items() if any(free.holds(*room) for room in rooms)]:
+                del self._wants[rank]
+                self._send(rank, Steal(free, True))
 
     def _on_steal(self, now: float, source: int, message: Steal) -> None:
         if source in self._dead:
             return
         if message.lifeline:
             self._dependants[source] = message.room  # _settle shares
-            self._wanted.discard(source)
+            self._wanted.pop(source, None)
             return
-        tasks = self._waiting.take(message.room)
+        tasks = self._waiting.take(message.room) if self._heard == self._epoch else []
         if tasks:
             self._give(source, tasks, answer=True)
         else:
@@ -354,14 +383,17 @@ class Core:
                 self._give(rank, tasks, answer=False)
                 if not self._waiting:
                     return
-            elif rank not in self._wanted:
-                room = self._waiting.smallest_for(self.capacities[rank])
-                if room is not None:
-                    self._wanted.add(rank)
-                    self._send(rank, Want(room))
+                continue
+            told = self._wanted.get(rank, ())
+            rooms = self._waiting.needs(self.capacities[rank].room)
+            # It would not know if it asked when what it was told is free.
+            if any(not any(room.holds(*other) for other in told) for room in rooms):
+                self._wanted[rank] = rooms
+                self._send(rank, Want(rooms))
 
     def _on_want(self, now: float, source: int, message: Want) -> None:
-        self._wants[source] = message.room  # _seek answers when there is room
+        if source not in self._dead:
+            self._wants[source] = message.rooms  # _seek answers when there is room
 
     def _on_nothing(self, now: float, source: int, message: Nothing) -> None:
         if self._asking == source:
@@ -375,11 +407,12 @@ class Core:
         given = tuple(tasks)
         self._transit[self._transfers] = (rank, given)
         self.counts["given"] += len(given)
-        self._send(rank, Give(self._transfers, given, answer))
+        self._send(rank, Give(self._transfers, given, answer, self._epoch))
 
     def _on_give(self, now: float, source: int, message: Give) -> None:
         if source in self._dead:
             return  # the census counts these as the dead's
+        self._heard = max(self._heard, message.epoch)
         if message.answer and self._asking == source:
             self._asking = None
         elif not message.answer:
@@ -394,18 +427,22 @@ class Core:
         found = self._transit.pop(message.transfer, None)
         if found is None:
             return
-        ids = [task.id for task in found[1]]
-        if self._census is not None:
-            self._census[1].update(ids)
-        elif message.epoch > self._epoch:
-            # The receiver has answered a census that has yet to come here: it may not have named these, so this agent will.
-            self._late += ids
+        if message.epoch > self._epoch or (self._census is not None and message.epoch == self._epoch):
+            # The receiver had answered a census before these came there, so it has not named them: their giver does.
+            ids = [task.id for task in found[1]]
+            if self._census is not None:
+                self._census[1].update(ids)
+            else:
+                self._late.append((message.epoch, ids))
+        if self._asked > self._epoch and not self._transit:
+            self._answer_census()
 
     # Results
 
     def _on_done(self, now: float, source: int, message: Done) -> None:
-        if source not in self._dead:
-            self._pool[source] = message.running
+        if source in self._dead:
+            return  # the census has these begin again; reported now, they would begin after they are known to have ended
+        self._pool[source] = message.running
         self._report(source, message.items)
 
     def _report(self, rank: int, items: Iterable[tuple[int, Any]]) -> None:
@@ -445,47 +482,52 @@ class Core:
     # Deaths
 
     def _bury(self, rank: int) -> bool:
-        """Forget a dead agent and take back what was on its way there; False if it was known to be dead."""
+        """Forget a dead agent; False if it was known to be dead."""
         if rank in self._dead:
             return False
         self._dead.add(rank)
-        self._alive.remove(rank)
+        self._alive = [other for other in self._alive if other != rank]
         self._homes.clear()
         self._neighbours = self._find_neighbours()
         self._lifelines.intersection_update(self._neighbours)
-        for table in (self._dependants, self._wants, self._pool):
+        for table in (self._dependants, self._wanted, self._wants, self._pool):
             table.pop(rank, None)
-        self._wanted.discard(rank)
         if self._asking == rank:
             self._asking = None
-        back = [number for number, (to, _) in self._transit.items() if to == rank]
-        for number in back:
-            self._place(self._transit.pop(number)[1])
         return True
 
-    def _held(self) -> set[int]:
-        """Ids of the tasks that are here in any form."""
-        held = {task.id for task in self._waiting} | set(self._running) | {number for number, _ in self._results}
-        for _, tasks in self._transit.values():
-            held.update(task.id for task in tasks)
-        return held
-
-    def _begin_census(self, now: float) -> None:
+    def _begin_census(self) -> None:
         self._epoch += 1
+        self._heard = self._epoch
+        self._forget_lost()
         others = {rank for rank in self._alive if rank != self.rank}
         self._census = (others, set())
-        for rank in others:
+        for rank in sorted(others):
             self._send(rank, Census(self._epoch, tuple(self._dead)))
         if not others:
             self._end_census()
 
+    def _forget_lost(self) -> None:
+        """What is on its way to the dead is nobody's now: whether it came there, and went on from there, the census shows."""
+        self._transit = {number: found for number, found in self._transit.items() if found[0] not in self._dead}
+
     def _on_census(self, now: float, source: int, message: Census) -> None:
         for rank in message.dead:
             self._bury(rank)
-        self._epoch = message.epoch
-        held = self._held().union(self._late)
-        self._late = []
-        self._send(source, Held(message.epoch, tuple(held)))
+        self._heard = max(self._heard, message.epoch)
+        self._asked = message.epoch
+        self._forget_lost()
+        if not self._transit:
+            self._answer_census()
+
+    def _answer_census(self) -> None:
+        self._epoch = self._asked
+        held = self.holding
+        for epoch, ids in self._late:
+            if epoch >= self._epoch:
+                held.update(ids)
+        self._late = [late for late in self._late if late[0] > self._epoch]
+        self._send(self.root, Held(self._epoch, tuple(held)))
 
     def _on_held(self, now: float, source: int, message: Held) -> None:
         if self._census is None or message.epoch != self._epoch:
@@ -497,9 +539,9 @@ class Core:
 
     def _end_census(self) -> None:
         assert self._census is not None
-        held = self._census[1] | self._held()
+        held = self._census[1] | self.holding
         self._census = None
-        self._place([task for number, task in self._unfinished.items() if number not in held])
+        self._route([task for number, task in self._unfinished.items() if number not in held])
 
     def _send(self, to: int, message: Any) -> None:
         self.counts["sent"] += 1
@@ -507,7 +549,7 @@ class Core:
 
     def check(self) -> None:
         """Assert what must hold after every event (for tests)."""
-        own = self.capacities[self.rank]
+        own = self._own
         used = [cores for _, cores, _ in self._running.values()]
         used_devices = [devices for _, _, devices in self._running.values()]
         cores = sorted([*self._cores, *(core for some in used for core in some)])
@@ -517,6 +559,8 @@ class Core:
         if own.mem_mb != UNLIMITED:
             memory = sum(task.mem_mb for task, _, _ in self._running.values())
             assert self._mem_mb == own.mem_mb - memory >= 0, f"memory is overcommitted: {memory} of {own.mem_mb} MB"
-        assert len(self._waiting) == len(list(self._waiting)), "the queue's size is wrong"
+        waiting = [task.id for task in self._waiting]
+        assert len(self._waiting) == len(waiting), f"the queue has {len(waiting)} tasks and counts {len(self._waiting)}"
+        assert len(waiting) == len({*waiting} - self._running.keys()), "a task is here twice"
         if self.rank == self.root:
             assert self._submitted == len(self._unfinished) + self._finished + self._given_up, "tasks were lost"

@@ -270,7 +270,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         about["node"] = result.host or "unknown"
         if result.tail:
             about["last lines"] = "\n        " + result.tail.rstrip().replace("\n", "\n        ")
-        about["output"] = relative(Path(result.log)) if result.log else "none was printed"
+        about["all output"] = relative(Path(result.log)) if result.log else "none was printed"
         return about
 
     def withdrawn(self, tasks: list[Task]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LANES = 64  # rows of single cores; more cores are drawn as a map of how busy groups of them were
+NAMES = 16  # of nodes beside the rows
 COLUMNS = 400  # of that map
 # Okabe and Ito's colours, which people with any colour vision can tell apart; red is kept for what failed
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#CC79A7", "#F0E442")
@@ -34,30 +35,33 @@ def draw(summary: dict[str, Any], trace: list[dict[str, Any]] | None, out: Path)
     lanes, tasks = _lanes(trace or []), [event for event in trace or [] if event.get("cat") == "task"]
     if not tasks:
         lanes = []
-    height = min(8.0, 1.2 + 0.16 * min(len(lanes), LANES)) if lanes else 0.0
+    height = min(8.0, 1.2 + 0.16 * len(lanes)) if lanes else 0.0
     figure = Figure(figsize=(10, 3.4 + height), layout="constrained")
     if lanes:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.4, height))
-        _draw_tasks(below, lanes, tasks, summary["wall_s"])
-        below.set_xlabel("seconds since the start of the pool")
+        if len(lanes) > LANES:
+            _draw_map(below, lanes, tasks, summary["wall_s"])
+        else:
+            _draw_tasks(below, lanes, tasks)
+            figure.legend(*below.get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
     else:
-        above = figure.subplots()
-        above.set_xlabel("seconds since the start of the pool")
-    _draw_busy(above, summary)
+        above = below = figure.subplots()
+    _draw_busy(above, summary, legend_below=3.5 if above is below else 0.7)
+    below.set_xlabel("seconds since the start of the pool")
     figure.savefig(out, dpi=150)
 
 
-def _draw_busy(axes: Axes, summary: dict[str, Any]) -> None:
-    """Busy cores over time, the number of cores, ramp-up, tail and staging."""
+def _draw_busy(axes: Axes, summary: dict[str, Any], legend_below: float) -> None:
+    """Busy cores over time, the number of cores, ramp-up, tail and staging; the legend so many lines below."""
     wall, cores, mean = summary["wall_s"], summary["cores"], summary["busy_cores"]["mean"]
     edges = [summary["busy_cores"]["bin_s"] * number for number in range(len(mean) + 1)]
-    axes.stairs(mean, edges, fill=True, color=COLOURS[0], alpha=0.75, label="busy cores")
+    axes.stairs(mean, edges, fill=True, color=COLOURS[3], label="busy cores")
     axes.axhline(cores, color="black", linewidth=1, label=f"{cores:,} cores")
     ramp_up, tail = summary["ramp_up_s"], summary["tail_s"]
     if ramp_up is not None:
-        axes.axvspan(0, ramp_up, color=COLOURS[1], alpha=0.25, linewidth=0, label=f"ramp-up {_seconds(ramp_up)}")
+        axes.axvspan(0, ramp_up, color="0.82", zorder=0, linewidth=0, label=f"ramp-up {_seconds(ramp_up)}")
     if tail is not None:
-        axes.axvspan(wall - tail, wall, color=COLOURS[2], alpha=0.25, linewidth=0, label=f"tail {_seconds(tail)}")
+        axes.axvspan(wall - tail, wall, color="0.91", zorder=0, linewidth=0, label=f"tail {_seconds(tail)}")
     for name, phase in summary["phases"].items():
         span = (phase["started_s"], phase["ended_s"] - phase["started_s"])
         bar = axes.broken_barh([span], (1.03 * cores, 0.06 * max(cores, 1)), color=STAGING)
@@ -73,14 +77,13 @@ def _draw_busy(axes: Axes, summary: dict[str, Any]) -> None:
         loc="left",
         fontsize="medium",
     )
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=6, frameon=False, fontsize="small")
+    axes.locator_params(axis="y", integer=True)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=legend_below, ncols=6, frameon=False)
 
 
-def _draw_tasks(axes: Axes, lanes: list[tuple[int, int]], tasks: list[dict[str, Any]], wall: float) -> None:
-    """One row a core with the tasks on it, or, for many cores, a map of how busy groups of cores were."""
-    if len(lanes) > LANES:
-        _draw_map(axes, lanes, tasks, wall)
-        return
+def _draw_tasks(axes: Axes, lanes: list[tuple[int, int]], tasks: list[dict[str, Any]]) -> None:
+    """One row a core with the tasks on it, coloured by rule."""
     rows = {lane: row for row, lane in enumerate(lanes)}
     common = [rule for rule, _ in Counter(task["args"]["rule"] for task in tasks).most_common(len(COLOURS))]
     spans: dict[tuple[str, int], list[tuple[float, float]]] = {}
@@ -104,53 +107,44 @@ def _draw_tasks(axes: Axes, lanes: list[tuple[int, int]], tasks: list[dict[str, 
             linewidth=edge,
             rasterized=len(tasks) > 500,
         )
-    axes.set(ylim=(len(lanes) - 0.4, -0.6), ylabel="core")
-    _label_nodes(axes, [rank for rank, _ in lanes], f"{len(lanes)} cores")
+    axes.set_ylim(len(lanes) - 0.4, -0.6)
+    _label_nodes(axes, lanes, len(lanes))
     for kind in kinds:
         axes.fill_between([], [], color=colours[kind], label=kind)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=6, frameon=False, fontsize="small")
 
 
 def _draw_map(axes: Axes, lanes: list[tuple[int, int]], tasks: list[dict[str, Any]], wall: float) -> None:
-    """The share of busy cores by group of cores and time; a group is a node, or neighbours if there are many nodes."""
-    ranks = sorted({rank for rank, _ in lanes})
-    together = -(-len(ranks) // LANES)
-    row_of = {rank: number // together for number, rank in enumerate(ranks)}
-    sizes = Counter(row_of[rank] for rank, _ in lanes)
+    """The share of busy cores over time, in rows of neighbouring cores."""
+    row_of = {lane: number * LANES // len(lanes) for number, lane in enumerate(lanes)}
+    sizes = Counter(row_of.values())
     width = wall / COLUMNS
-    busy = [[0.0] * COLUMNS for _ in sizes]
+    busy = [[0.0] * COLUMNS for _ in range(LANES)]
     for task in tasks:
-        arguments, start = task["args"], task["ts"] / 1e6
+        start = task["ts"] / 1e6
         end = min(start + task["dur"] / 1e6, wall)
-        row = row_of.get(arguments["rank"])
-        if row is None:
-            continue
-        share = len(arguments["cores"]) / (sizes[row] * width)
+        rows = [row_of[lane] for core in task["args"]["cores"] if (lane := (task["args"]["rank"], core)) in row_of]
         for column in range(int(start / width), min(COLUMNS, int(end / width) + 1)):
             overlap = min(end, (column + 1) * width) - max(start, column * width)
-            busy[row][column] += share * max(0.0, overlap)
-    shown = axes.imshow(
-        busy,
-        aspect="auto",
-        extent=(0, wall, len(sizes) - 0.5, -0.5),
-        vmin=0,
-        vmax=1,
-        cmap="viridis",
-        interpolation="none",
-    )
-    axes.figure.colorbar(shown, ax=axes, label="share of busy cores", fraction=0.03, pad=0.01)
-    axes.set_ylabel("node" if together == 1 else f"groups of {together} nodes")
+            for row in rows:
+                busy[row][column] += max(0.0, overlap) / (sizes[row] * width)
+    extent = (0, wall, LANES - 0.5, -0.5)
+    image = axes.imshow(busy, aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis", interpolation="none")
+    axes.figure.colorbar(image, ax=axes, label="share of busy cores", fraction=0.03, pad=0.01)
+    _label_nodes(axes, lanes, LANES)
 
 
-def _label_nodes(axes: Axes, ranks: list[int], cores: str) -> None:
-    """A line between nodes and a name for each."""
-    firsts = [row for row, rank in enumerate(ranks) if row == 0 or ranks[row - 1] != rank]
-    ends = [*firsts[1:], len(ranks)]
-    for first in firsts[1:]:
-        axes.axhline(first - 0.5, color="black", linewidth=0.5)
-    axes.set_yticks([(first + end - 1) / 2 for first, end in zip(firsts, ends, strict=True)])
-    axes.set_yticklabels([f"node {ranks[first]}" for first in firsts], fontsize="small")
-    axes.set_ylabel(cores)
+def _label_nodes(axes: Axes, lanes: list[tuple[int, int]], rows: int) -> None:
+    """Names of the nodes beside their rows, and lines between them while they are few."""
+    firsts = [number for number, (rank, _) in enumerate(lanes) if number == 0 or lanes[number - 1][0] != rank]
+    middles = [(first + end) / 2 for first, end in zip(firsts, [*firsts[1:], len(lanes)], strict=True)]
+    step = -(-len(firsts) // NAMES)
+    scale = rows / len(lanes)
+    if step == 1:
+        for first in firsts[1:]:
+            axes.axhline(first * scale - 0.5, color="black", linewidth=0.5)
+    axes.set_yticks([middle * scale - 0.5 for middle in middles[::step]])
+    axes.set_yticklabels([f"node {lanes[first][0]}" for first in firsts[::step]])
+    axes.set_ylabel(f"{len(lanes):,} cores" + (f" in {rows} rows" if rows < len(lanes) else ""))
 
 
 def _lanes(trace: list[dict[str, Any]]) -> list[tuple[int, int]]:

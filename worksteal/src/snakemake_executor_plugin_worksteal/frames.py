@@ -70,6 +70,25 @@ class Channel:
                 pass
         self._socket.close()
 
+    def finish(self, timeout: float) -> None:
+        """The orderly end: write what is queued, wait until the peer has closed too (at most timeout seconds), close.
+
+        Over TCP a mere `close` loses last words on their way when the peer happens to send something at that moment.
+        What still comes of the peer is dropped.
+        """
+        deadline = time.monotonic() + timeout
+        with suppress(ChannelError, OSError):  # the peer has gone, so there is nobody to wait for
+            while True:
+                if written := self.flush():
+                    self._socket.shutdown(socket.SHUT_WR)
+                # Reading goes on meanwhile: a peer that is stuck in a send of its own would never read ours
+                if not _wait(self._socket, select.POLLIN | (0 if written else select.POLLOUT), deadline):
+                    break
+                with self._in_lock, suppress(BlockingIOError):
+                    if not self._socket.recv_into(self._chunk):
+                        break
+        self.close()
+
     def send(self, message: Any) -> None:
         """Write a message and wait until the system has all of it. Raises ChannelClosed; ChannelError if too large."""
         payload = self._pickled(message)

@@ -8,7 +8,7 @@ from .tasks import Task
 
 
 class Room(NamedTuple):
-    """An amount of a node: cores, devices, memory in MB (0: not limited where it is a node's, none where it is a task's)."""
+    """An amount of a node: cores, devices, memory in MB (below 0: not limited)."""
 
     cores: int
     devices: int = 0
@@ -17,6 +17,11 @@ class Room(NamedTuple):
     def holds(self, cores: int, devices: int, mem_mb: int) -> bool:
         """Whether that much fits."""
         return cores <= self.cores and devices <= self.devices and (mem_mb <= self.mem_mb or self.mem_mb < 0)
+
+    def without(self, cores: int, devices: int, mem_mb: int) -> Room:
+        """What is left when that much is kept; where less is there than that, nothing."""
+        left_mb = self.mem_mb if self.mem_mb < 0 else max(0, self.mem_mb - mem_mb)
+        return Room(max(0, self.cores - cores), max(0, self.devices - devices), left_mb)
 
 
 # Between agents
@@ -30,11 +35,15 @@ class Steal(NamedTuple):
 
 
 class Give(NamedTuple):
-    """Tasks for you; they stay mine until you acknowledge `transfer`. `answer`: to your Steal that is no lifeline."""
+    """Tasks for you; they stay mine until you acknowledge `transfer`.
+
+    `answer`: to your Steal that is no lifeline. `epoch` is the last census that I have answered.
+    """
 
     transfer: int
     tasks: tuple[Task, ...]
     answer: bool
+    epoch: int
 
 
 class Nothing(NamedTuple):
@@ -42,9 +51,9 @@ class Nothing(NamedTuple):
 
 
 class Want(NamedTuple):
-    """I have work that fits your node but not what was free of it: ask again when `room` is free."""
+    """I have work that fits your node but not what was free of it: ask again when one of `rooms` is free."""
 
-    room: Room
+    rooms: tuple[Room, ...]
 
 
 class Acknowledge(NamedTuple):

@@ -98,13 +98,23 @@ def session(pid: int) -> int:
     return int(fields[3]) if fields else -1
 
 
-def variable(pid: int, name: str) -> str:
-    """A variable of the environment that the process was started with; "" if it has none, or is not ours to read."""
+def is_dying(pid: int) -> bool:
+    """Whether the process is about to end: nothing tells whose it is, and its children will soon be its parent's."""
+    fields = _stat(pid)
+    return not fields or fields[0] in b"ZX" or _read(f"/proc/{pid}/statm").startswith(b"0 ")
+
+
+def variable(pid: int, name: str) -> str | None:
+    """A variable of the environment that the process was started with; "" if it has none of that name.
+
+    None if no environment can be read: the process is not ours, is ending, or is executing a program at this moment.
+    """
     key = name.encode() + b"="
-    for entry in _read(f"/proc/{pid}/environ").split(b"\0"):
+    environment = _read(f"/proc/{pid}/environ")
+    for entry in environment.split(b"\0"):
         if entry.startswith(key):
             return entry[len(key) :].decode(errors="replace")
-    return ""
+    return "" if environment else None
 
 
 def mark(values: dict[str, str]) -> None:
@@ -147,8 +157,11 @@ def send(pids: Iterable[int], sign: int) -> None:
 def kill_leftovers(prefix: str, name: str = TASK, wait_s: float = 2.0) -> list[int]:
     """SIGKILL all `leftovers`, and what they start meanwhile, for at most `wait_s` seconds; those that live on."""
     until = time.monotonic() + wait_s
-    while found := leftovers(prefix, name):
+    clear = 0
+    while clear < 2:  # once more when none is found: a process that was just executing a program shows no marker
+        found = leftovers(prefix, name)
         send(found, signal.SIGKILL)
+        clear = 0 if found else clear + 1
         if time.monotonic() > until:
             return found
         time.sleep(0.005)  # a killed process takes a moment to go; there is no event for one that is not our child

@@ -22,17 +22,31 @@ def entry(task: Task) -> Entry:
 class Shelf:
     """Waiting tasks that need the same: cores, devices, and about the same memory (within a factor of two)."""
 
-    __slots__ = ("affine", "cores", "devices", "entries")
+    __slots__ = ("affine", "cores", "devices", "entries", "most_mb")
 
-    def __init__(self, cores: int, devices: int, affine: bool) -> None:
+    def __init__(self, cores: int, devices: int, most_mb: int, affine: bool) -> None:
         self.cores = cores
         self.devices = devices
+        self.most_mb = most_mb  # no task on the shelf needs more
         self.affine = affine
         self.entries: list[Entry] = []  # ascending: the next to begin is the last
 
     def fits(self, room: Room) -> bool:
         """Whether the next task fits."""
         return room.holds(self.cores, self.devices, self.entries[-1][3].mem_mb)
+
+    def take(self, room: Room) -> list[Entry]:
+        """Take out every second task of those that fit, the first among them; best first."""
+        if room.holds(self.cores, self.devices, self.most_mb):
+            taken = self.entries[-1::-2]
+            self.entries = self.entries[-2::-2][::-1]
+            return taken
+        if not room.holds(self.cores, self.devices, 0):
+            return []
+        taken = [found for found in reversed(self.entries) if found[3].mem_mb <= room.mem_mb][::2]
+        gone = {found[3].id for found in taken}
+        self.entries = [found for found in self.entries if found[3].id not in gone]
+        return taken
 
 
 class Waiting:
@@ -64,7 +78,7 @@ class Waiting:
         for key, batch in batches.items():
             shelf = self._shelves.get(key)
             if shelf is None:
-                shelf = self._shelves[key] = Shelf(key[0], key[1], key[3])
+                shelf = self._shelves[key] = Shelf(key[0], key[1], (1 << key[2]) - 1, key[3])
             if len(batch) == 1:
                 insort(shelf.entries, batch[0])
             else:
@@ -72,11 +86,8 @@ class Waiting:
                 shelf.entries.sort()  # of two sorted runs: linear
             self._size += len(batch)
 
-    def next(self, free: Room, patience: int) -> Task | None:
-        """Take the task that is to begin now: the first that fits.
-
-        One that does not fit may be passed by later ones `patience` times; after that the agent keeps its room for it.
-        """
+    def _first(self, free: Room) -> tuple[Shelf | None, Task | None]:
+        """The shelf whose first task begins next, and the task before it in line, if any, that does not fit."""
         best: Shelf | None = None
         blocked: Entry | None = None
         for shelf in self._shelves.values():
@@ -88,22 +99,40 @@ class Waiting:
                     best = shelf
             elif blocked is None or first > blocked:
                 blocked = first
+        if blocked is None or (best is not None and blocked < best.entries[-1]):
+            return best, None
+        return best, blocked[3]
+
+    def next(self, free: Room, patience: int) -> Task | None:
+        """Take the task that is to begin now: the first that fits.
+
+        One that does not fit may be passed by later ones `patience` times; after that they get only what it can spare.
+        """
+        best, blocked = self._first(free)
         if best is None:
             return None
-        if blocked is not None and blocked > best.entries[-1]:
-            passed = self._passed.get(blocked[3].id, 0)
-            if passed >= patience:
-                return None
-            self._passed[blocked[3].id] = passed + 1
+        if blocked is not None:
+            passed = self._passed.get(blocked.id, 0)
+            if passed < patience:
+                self._passed[blocked.id] = passed + 1
+            else:
+                best, _ = self._first(free.without(blocked.cores, blocked.devices, blocked.mem_mb))
+                if best is None:
+                    return None
         task = best.entries.pop()[3]
         self._size -= 1
         if self._passed:
             self._passed.pop(task.id, None)
         return task
 
-    def is_held(self, patience: int) -> bool:
-        """Whether a task that does not fit has been passed so often that room is kept for it."""
-        return any(passed >= patience for passed in self._passed.values())
+    def spare(self, free: Room, patience: int) -> Room:
+        """What of `free` is not kept for a task that does not fit and has been passed `patience` times."""
+        if not self._passed:
+            return free
+        _, blocked = self._first(free)
+        if blocked is None or self._passed.get(blocked.id, 0) < patience:
+            return free
+        return free.without(blocked.cores, blocked.devices, blocked.mem_mb)
 
     def take(self, room: Room) -> list[Task]:
         """Half of what fits into `room`, every second task of the order and the first among them, best first.
@@ -113,23 +142,22 @@ class Waiting:
         for affine in (False, True):
             taken: list[Entry] = []
             for shelf in self._shelves.values():
-                if shelf.entries and shelf.affine is affine and shelf.fits(room):
-                    taken += shelf.entries[-1::-2]
-                    shelf.entries = shelf.entries[-2::-2][::-1]
+                if shelf.entries and shelf.affine is affine:
+                    taken += shelf.take(room)
             if taken:
                 self._size -= len(taken)
                 taken.sort(reverse=True)
                 return self._taken(taken)
         return []
 
-    def smallest_for(self, capacity: Room) -> Room | None:
-        """What the least demanding waiting task needs that a node of this capacity could hold."""
-        needs = [
+    def needs(self, capacity: Room) -> tuple[Room, ...]:
+        """What the least demanding waiting tasks need that a node of this capacity could hold."""
+        needs = {
             Room(shelf.cores, shelf.devices, shelf.entries[-1][3].mem_mb)
             for shelf in self._shelves.values()
             if shelf.entries and shelf.fits(capacity)
-        ]
-        return min(needs, default=None)
+        }
+        return tuple(sorted(room for room in needs if not any(room.holds(*other) for other in needs - {room})))
 
     def remove_upto(self, number: int) -> list[int]:
         """Take out every task with an id up to `number`; their ids."""

@@ -29,12 +29,14 @@ class Tended:
     measure_at: float = NEVER
     kill_at: float = NEVER
     give_up_at: float = NEVER
+    look_at: float = NEVER
+    unclear_until: float = 0.0
     stopped: bool = False  # it has been told to end, and what is left of it may do so until kill_at
     ended: bool = False  # its first process has
 
     def next_at(self) -> float:
         """The next moment at which it needs a look; processes that end announce themselves."""
-        return min(self.limit_at, self.measure_at, self.kill_at, self.give_up_at)
+        return min(self.limit_at, self.measure_at, self.kill_at, self.give_up_at, self.look_at)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -24,6 +24,10 @@ from .tended import NEVER, Tended, copy_output, open_output, tail, write_all
 from .wire import Wire
 
 PARTING_S = 2.0  # how long tasks may take to end when the agent is gone
+UNCLEAR_S, LOOK_S = (
+    0.1,
+    0.01,
+)  # how long, and how often, to look again at an orphan that may be just executing a program
 UNKILLABLE_S = 5.0  # how long to wait for killed processes that are left of a task (they may hang in the file system)
 CATCHABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
@@ -312,6 +316,7 @@ class Tender:
         result.cpu_s = round(usage.ru_utime + usage.ru_stime, 6)
         task.ended = True
         task.limit_at = task.measure_at = NEVER
+        task.unclear_until = time.monotonic() + UNCLEAR_S
         if not result.reason and code in (-signal.SIGKILL, 128 + signal.SIGKILL):
             count = processes.memory_kills()
             reason = "was killed by SIGKILL, which the pool did not send" if code < 0 else ""
@@ -324,37 +329,43 @@ class Tender:
 
     def _settle(self, task: Tended, now: float) -> None:
         """Report the task if nothing of it lives any more; else end what does."""
-        left = self._strays(task)
+        task.look_at = NEVER
+        left, unclear = self._strays(task)
         if left and task.stopped and now < task.kill_at:
             return
         task.kill_at = NEVER
-        if left and task.give_up_at == NEVER:
-            task.give_up_at = now + UNKILLABLE_S
-        if not left or now >= task.give_up_at:
+        task.give_up_at = min(task.give_up_at, now + UNKILLABLE_S)
+        if left and now < task.give_up_at:
+            processes.send(left, signal.SIGKILL)
+        elif unclear and now < task.unclear_until:
+            task.look_at = now + LOOK_S
+        else:
             if left:
                 names = ", ".join(map(str, left))
                 self.wire.send(f"Task {task.result.id} has left processes that do not end when killed: {names}.")
             self._report(task)
-            return
-        processes.send(left, signal.SIGKILL)
 
-    def _strays(self, task: Tended) -> list[int]:
-        """Orphans that belong to the task: by their session, their marker, or because there is no other task.
+    def _strays(self, task: Tended) -> tuple[list[int], bool]:
+        """Orphans of the task, and whether there are some of which nothing can be told at this moment.
 
-        Whatever is left of a task becomes a child of this process (a subreaper): one small file tells if there is any.
+        An orphan becomes a child of this process, a subreaper; one small file lists them. Session or marker tell whose
+        it is, or that there is no other task. One that is about to end counts too: its children show up when it has.
         """
         known = {self.guard, *self.own, *self.by_pid, *(spare.pid for spare in self.spares)}
-        orphans = [pid for pid in processes.children(os.getpid()) if pid not in known]
-        if not orphans or (task.ended and len(self.tasks) == 1):
-            return orphans
-        return [
-            pid
-            for pid in orphans
-            if processes.session(pid) == task.pid or processes.variable(pid, processes.TASK) == task.marker
-        ]
+        alone = task.ended and len(self.tasks) == 1
+        strays, unclear = [], False
+        for pid in processes.children(os.getpid()):
+            if pid in known:
+                continue
+            marker = None if alone else processes.variable(pid, processes.TASK)
+            if alone or marker == task.marker or processes.session(pid) == task.pid or processes.is_dying(pid):
+                strays.append(pid)
+            else:
+                unclear = unclear or marker is None
+        return strays, unclear
 
     def _tree(self, task: Tended) -> list[int]:
-        return processes.with_descendants([*([] if task.ended else [task.pid]), *self._strays(task)])
+        return processes.with_descendants([*([] if task.ended else [task.pid]), *self._strays(task)[0]])
 
     def _look(self, now: float) -> None:
         """Limits and deadlines."""

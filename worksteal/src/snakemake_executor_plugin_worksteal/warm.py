@@ -94,6 +94,8 @@ def load(preload: Sequence[str]) -> list[str]:
             _thread_pools = None
     for name, value in before.items():
         os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+    for finalizer in getattr(weakref.finalize, "_registry", {}).values():
+        finalizer.atexit = False  # what these modules have made is this process's to clean up, not each fork's
     sys.stdout.flush()  # else every fork would write it
     gc.collect()
     gc.freeze()  # a collection in a fork then leaves the shared pages alone
@@ -167,7 +169,7 @@ def open_streams() -> None:
     sys.stdout = sys.__stdout__ = stream(1, "strict", False)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = stream(2, "backslashreplace", True)  # type: ignore[misc]
     if "snakemake.shell" in sys.modules:
-        sys.modules["snakemake.shell"].STDOUT = sys.stdout  # as it is when a script imports it
+        vars(sys.modules["snakemake.shell"])["STDOUT"] = sys.stdout  # as it is when a script imports it
 
 
 def _reseed() -> None:

@@ -1,0 +1,311 @@
+"""A pool of agents in one process under a virtual clock: real cores, a simulated network, deaths. All of it follows from the seed.
+
+The network keeps the order of the messages of one pair of agents (as MPI does) and of nothing else. What an agent sends leaves one
+after the other at the link's bandwidth. An agent that dies does nothing more; what it had sent may still arrive, and each survivor
+hears of the death at another time.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Any
+
+from .core import Capacity, Core, CoreConfig
+from .messages import Give, Impossible, Report, Send, Start, Withdrawn
+from .tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Times in seconds, sizes in bytes. A message takes latency_s, up to jitter_s more, and with probability slow up to slow_s more."""
+
+    latency_s: float = 0.001
+    jitter_s: float = 0.0
+    slow: float = 0.0
+    slow_s: float = 0.0
+    bytes_per_s: float = 100e6
+    task_bytes: int = 200
+    message_bytes: int = 100
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a simulation. Times are seconds of the virtual clock.
+
+    makespan: when the root knew the last task to be finished, withdrawn or impossible. all_busy: when every core of every living
+    agent was first in use. busy: (time, cores in use) at each change, but at most one point a `resolution`. starts: (time, rank,
+    agent's next start number) by task, in order. reports: (time, rank) by task.
+    """
+
+    makespan: float = 0.0
+    all_busy: float | None = None
+    busy: list[tuple[float, int]] = field(default_factory=list)
+    messages: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    events: int = 0
+    starts: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
+    reports: dict[int, tuple[float, int]] = field(default_factory=dict)
+    withdrawn: set[int] = field(default_factory=set)
+    impossible: dict[int, str] = field(default_factory=dict)
+
+
+class Simulation:
+    """A pool. Say what is to happen (`submit_at`, `withdraw_at`, `kill_at`), then `run`.
+
+    durations: seconds by task id. core: the class that is tried. checked: after every event call `check()` of the core that handled it
+    and compare the root's books with what was reported (AssertionError, with the last events as a note). resolution: seconds.
+    """
+
+    def __init__(
+        self,
+        capacities: Sequence[Capacity],
+        durations: Mapping[int, float] | Sequence[float],
+        *,
+        seed: int = 0,
+        network: Network = Network(),
+        config: CoreConfig = CoreConfig(),
+        core: type[Core] = Core,
+        checked: bool = False,
+        resolution: float = 0.0,
+    ) -> None:
+        self.capacities = capacities
+        self.durations = durations
+        self.network = network
+        self.cores = [core(rank, capacities, seed=seed, config=config) for rank in range(len(capacities))]
+        self.now = 0.0
+        self.dead: dict[int, float] = {}  # when each died
+        self.outcome = Outcome()
+        self.log: deque[str] = deque(maxlen=400)
+        self.submitted: dict[int, Task] = {}
+        self._checked = checked
+        self._resolution = resolution
+        self._random = random.Random(seed)
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._sequence = 0
+        self._ticks: list[float | None] = [None] * len(capacities)
+        self._link_free = [0.0] * len(capacities)
+        self._ordered = network.jitter_s > 0 or network.slow > 0  # else the link keeps the order
+        self._last: dict[tuple[int, int], float] = {}
+        self._lost_after: dict[tuple[int, int], float] = {}
+        self._busy = 0
+        self._busy_of = [0] * len(capacities)
+        self._total = sum(capacity.cores for capacity in capacities)
+        for rank in range(len(capacities)):
+            self._at(0.0, self._tick, rank, 0.0)
+            self._ticks[rank] = 0.0
+
+    # What is to happen
+
+    def submit_at(self, time: float, tasks: Sequence[Task]) -> None:
+        """The root gets tasks. Ids must be above those of all earlier batches."""
+        self._at(time, self._submit, tasks)
+
+    def withdraw_at(self, time: float) -> None:
+        """The root is told to give up what has not begun."""
+        self._at(time, self._withdraw)
+
+    def kill_at(self, time: float, rank: int, detected_s: float = 0.5) -> None:
+        """An agent dies; each of the others hears of it at some time up to `detected_s` later."""
+        if rank == 0:
+            raise ValueError("Agent 0 is the root: a pool without it is over, so it cannot be killed here.")
+        self._at(time, self._kill, rank, detected_s)
+
+    def run(self) -> Outcome:
+        """Until nothing is left to happen."""
+        heap = self._heap
+        collecting = gc.isenabled()
+        gc.disable()  # a million live tasks and nothing cyclic among them
+        try:
+            while heap:
+                self.now, _, action, arguments = heappop(heap)
+                self.outcome.events += 1
+                action(*arguments)
+        except AssertionError as error:
+            error.add_note("\n".join(["The last events:", *self.log]))
+            raise
+        finally:
+            if collecting:
+                gc.enable()
+        return self.outcome
+
+    # Events
+
+    def _at(self, time: float, action: Callable[..., None], *arguments: Any) -> None:
+        self._sequence += 1
+        heappush(self._heap, (time, self._sequence, action, arguments))
+
+    def _submit(self, tasks: Sequence[Task]) -> None:
+        if self._checked:
+            self.submitted.update((task.id, task) for task in tasks)
+            self._note("submit", [task.id for task in tasks])
+        self.cores[0].submit(self.now, tasks)
+        self._obey(0)
+
+    def _withdraw(self) -> None:
+        self._note("withdraw")
+        self.cores[0].withdraw(self.now)
+        self._obey(0)
+
+    def _kill(self, rank: int, detected_s: float) -> None:
+        if rank in self.dead:
+            return
+        self._note("kill", rank)
+        self.dead[rank] = self.now
+        self._count(rank, -self._busy_of[rank])
+        self._total -= self.capacities[rank].cores
+        for other in range(len(self.cores)):
+            if other == rank:
+                continue
+            if self._random.random() < 0.5:
+                self._lost_after[rank, other] = self.now + self._random.random() * 4 * self.network.latency_s
+            self._at(self.now + self._random.random() * detected_s, self._hear_death, other, rank)
+
+    def _hear_death(self, rank: int, of: int) -> None:
+        if rank not in self.dead:
+            self._note("died", of, "heard by", rank)
+            self.cores[rank].died(self.now, of)
+            self._obey(rank)
+
+    def _arrive(self, source: int, to: int, message: Any) -> None:
+        if to in self.dead or (source in self.dead and self._lost_after.get((source, to), self.now) < self.now):
+            return
+        if self._checked:
+            self._note(source, "->", to, message)
+        self.cores[to].message(self.now, source, message)
+        self._obey(to)
+
+    def _finish(self, rank: int, task: Task) -> None:
+        if rank in self.dead:
+            return
+        if self._checked:
+            self._note("end of", task.id, "at", rank)
+        self._count(rank, -task.cores)
+        self.cores[rank].finished(self.now, task.id, None)
+        self._obey(rank)
+
+    def _tick(self, rank: int, due: float) -> None:
+        if self._ticks[rank] != due:
+            return
+        self._ticks[rank] = None
+        if rank not in self.dead:
+            self.cores[rank].tick(self.now)
+            self._obey(rank)
+
+    # Effects
+
+    def _obey(self, rank: int) -> None:
+        core = self.cores[rank]
+        for effect in core.drain():
+            if isinstance(effect, Send):
+                self._send(rank, effect.to, effect.message)
+            elif isinstance(effect, Start):
+                self._start(rank, effect)
+            elif isinstance(effect, Report):
+                self._report(effect)
+            elif isinstance(effect, Withdrawn):
+                self._settled(effect.ids)
+                self.outcome.withdrawn.update(effect.ids)
+            elif isinstance(effect, Impossible):
+                self._settled([effect.id])
+                self.outcome.impossible[effect.id] = effect.why
+        if core.next_tick is not None and core.next_tick != self._ticks[rank]:
+            self._ticks[rank] = core.next_tick
+            self._at(core.next_tick, self._tick, rank, core.next_tick)
+        if self._checked:
+            core.check()
+            self._check_books()
+
+    def _send(self, source: int, to: int, message: Any) -> None:
+        network = self.network
+        self.outcome.messages[type(message).__name__] += 1
+        size = network.message_bytes
+        if isinstance(message, Give):
+            size += network.task_bytes * len(message.tasks)
+        self.outcome.bytes += size
+        self._link_free[source] = left = max(self.now, self._link_free[source]) + size / network.bytes_per_s
+        due = left + network.latency_s
+        if self._ordered:
+            due += self._random.random() * network.jitter_s
+            if self._random.random() < network.slow:
+                due += self._random.random() * network.slow_s
+            self._last[source, to] = due = max(due, self._last.get((source, to), 0.0))
+        self._at(due, self._arrive, source, to, message)
+
+    def _start(self, rank: int, effect: Start) -> None:
+        task = effect.task
+        if self._checked:
+            self._note("start", task.id, "at", rank)
+            self._check_start(rank, task)
+        self.outcome.starts.setdefault(task.id, []).append((self.now, rank))
+        self._count(rank, task.cores)
+        self._at(self.now + self.durations[task.id], self._finish, rank, task)
+
+    def _report(self, effect: Report) -> None:
+        self._settled([number for number, _, _ in effect.items])
+        for number, rank, _ in effect.items:
+            self.outcome.reports[number] = (self.now, rank)
+
+    def _settled(self, ids: Iterable[int]) -> None:
+        outcome = self.outcome
+        for number in ids:
+            again = number in outcome.reports or number in outcome.withdrawn or number in outcome.impossible
+            assert not again, f"task {number} is accounted for twice"
+        outcome.makespan = self.now
+
+    def _count(self, rank: int, change: int) -> None:
+        """Cores that come into use (or, below 0, out of it)."""
+        self._busy += change
+        self._busy_of[rank] += change
+        outcome = self.outcome
+        if outcome.all_busy is None and self._busy == self._total:
+            outcome.all_busy = self.now
+        if outcome.busy and self.now - outcome.busy[-1][0] <= self._resolution:
+            outcome.busy[-1] = (outcome.busy[-1][0], self._busy)
+        else:
+            outcome.busy.append((self.now, self._busy))
+
+    # Laws
+
+    def _note(self, *words: Any) -> None:
+        self.log.append(f"{self.now:.6f} " + " ".join(map(str, words)))
+
+    def _check_start(self, rank: int, task: Task) -> None:
+        outcome = self.outcome
+        assert task.id not in outcome.reports, f"task {task.id} was reported and begins again at {rank}"
+        for _, earlier in outcome.starts.get(task.id, ()):
+            assert earlier in self.dead, f"task {task.id} begins at {rank} while {earlier} lives and has begun it"
+
+    def _check_books(self) -> None:
+        outcome = self.outcome
+        accounted = len(outcome.reports) + len(outcome.withdrawn) + len(outcome.impossible)
+        unfinished = self.cores[0].unfinished
+        assert len(self.submitted) == unfinished + accounted, (
+            f"{len(self.submitted)} tasks were submitted, {unfinished} are unfinished, {accounted} accounted for"
+        )
+
+    def check_end(self) -> None:
+        """Assert what must hold when nothing is left to happen: every task has one end, and nobody holds or plans anything."""
+        outcome = self.outcome
+        ends = outcome.reports.keys() | outcome.withdrawn | outcome.impossible.keys()
+        assert ends == self.submitted.keys(), f"no end of tasks {sorted(self.submitted.keys() - ends)}"
+        for rank, core in enumerate(self.cores):
+            if rank not in self.dead:
+                assert not core.holding, f"agent {rank} still holds {sorted(core.holding)}"
+                assert core.next_tick is None, f"agent {rank} plans something at {core.next_tick}"
+
+
+def central_queue(durations: Iterable[float], slots: int) -> list[float]:
+    """When each task of one core ends, s, if one queue without delay serves `slots` slots in the order given: the bound."""
+    free = [0.0] * slots
+    heapify(free)
+    ends = []
+    for duration in durations:
+        end = free[0] + duration
+        heapreplace(free, end)
+        ends.append(end)
+    return ends
