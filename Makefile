@@ -15,12 +15,13 @@ $(VENV)/bin/python:
 	  { echo "hedflow needs Python 3.11 or later; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml $(LOCK)
-	$(BIN)/pip install --quiet --constraint $(LOCK) --editable '.[workflow,train]'
+# Two distributions live here: hedflow, and in worksteal/ the executor, which installs without hedflow and torch.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml worksteal/pyproject.toml $(LOCK)
+	$(BIN)/pip install --quiet --constraint $(LOCK) --editable ./worksteal --editable '.[workflow,train]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint $(LOCK) --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint $(LOCK) --editable './worksteal[mpi,figure]' --editable '.[dev]'
 	@touch $@
 
 run: install
@@ -52,8 +53,8 @@ docs: install
 # Newest versions that pyproject.toml allows. torch's local build tag (+cpu) is dropped: elsewhere it is another.
 lock: install-dev
 	$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --no-header \
-	  --no-annotate --resolver=backtracking --output-file $(LOCK).new pyproject.toml
-	sed -e 's/+cpu//' -e '/^hedflow @/d' -e '/^#/d' $(LOCK).new > $(LOCK) && rm $(LOCK).new
+	  --no-annotate --resolver=backtracking --output-file $(LOCK).new pyproject.toml worksteal/pyproject.toml
+	sed -e 's/+cpu//' -e '/^hedflow @/d' -e '/^snakemake-executor-plugin-worksteal @/d' -e '/^#/d' $(LOCK).new > $(LOCK) && rm $(LOCK).new
 	sed -i '/^      - /d' envs/cpu.yaml && sed 's/^/      - /' $(LOCK) >> envs/cpu.yaml
 
 clean:

@@ -2,11 +2,11 @@
 
     python benchmarks/bench_worksteal_jobs.py [--jobs 2000] [--rounds 3] [--scheduler worksteal]
 
-Both sides run in turn, in one call, with the same profile (one call hands over all ready jobs, no rate limit). The time is that of
-Snakemake's scheduling loop: from its onstart to its onsuccess handler, the DAG left out. What a shell job must cost whoever runs it,
-a process with bash and one with the command, is measured as well: jobs/s of a plain loop over posix_spawn on all cores. The last line is
-JSON: `ratio` is worksteal's jobs/s over the costless executor's, `ratio_to_possible` over the smaller of the costless executor's and
-the spawning loop's.
+Both sides run in turn, in one call, with the same profile (one call hands over all ready jobs, no rate limit). The time
+is that of Snakemake's scheduling loop: from its onstart to its onsuccess handler, the DAG left out. What a shell job
+must cost whoever runs it, a process with bash and one with the command, is measured as well: jobs/s of a plain loop
+over posix_spawn on all cores. The last line is JSON: `ratio` is worksteal's jobs/s over the costless executor's,
+`ratio_to_possible` over the smaller of the costless executor's and the spawning loop's.
 """
 
 from __future__ import annotations

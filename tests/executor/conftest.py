@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-# One process with two slots, or four agents with one slot each: the machine has two cores, the jobs of these tests mostly wait.
+# One process with two slots, or four agents with one slot each: the machine has two cores, the jobs of these tests
+# mostly wait.
 POOLS = {
     "one": ("--worksteal-launcher", "local", "--worksteal-slots", "2"),
     "mpi": ("--worksteal-launcher", "mpiexec", "--worksteal-nodes", "4", "--worksteal-slots", "1"),

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections import defaultdict
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snakemake_executor_plugin_worksteal.core import Capacity, Core
-from snakemake_executor_plugin_worksteal.messages import Acknowledge, Give, Held
-from snakemake_executor_plugin_worksteal.simulator import Network, Simulation, central_queue
+from snakemake_executor_plugin_worksteal.simulator import Network, Simulation
 from snakemake_executor_plugin_worksteal.tasks import Task
 
 WILD = Network(latency_s=0.01, jitter_s=0.05, slow=0.2, slow_s=2.0)

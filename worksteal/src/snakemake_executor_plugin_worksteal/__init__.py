@@ -1,7 +1,8 @@
 """worksteal: a Snakemake executor that runs jobs inside one pool of agents, on one machine or in one MPI launch.
 
-Modules: settings (what a user sets), executor and jobs (Snakemake's side), pool, launch and session (the pool's life), agent, core,
-transport and node (a node of the pool), runner, warm and processes (tasks), channel (Snakemake to pool), trace, figure and progress.
+Modules: settings (what a user sets), executor and jobs (Snakemake's side), pool, launch and session (the pool's life),
+agent, core, transport and node (a node of the pool), runner, warm and processes (tasks), channel (Snakemake to pool),
+trace, figure and progress.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the executor when Snakemake asks for it: an agent, which is in this package too, needs nothing of Snakemake."""
+    """Import the executor when Snakemake asks for it: an agent, which is in this package too, needs nothing of
+    Snakemake.
+    """
     if name != "Executor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .executor import Executor

@@ -2,8 +2,8 @@
 
     python -m snakemake_executor_plugin_worksteal.agent SESSION_FOLDER [--mpi]
 
-Started by the executor (module pool). The scheduling itself is in module core; this one connects it to processes, to the other
-agents, and, at the first agent, to Snakemake.
+Started by the executor (module pool). The scheduling itself is in module core; this one connects it to processes, to
+the other agents, and, at the first agent, to Snakemake.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ ROOT = 0
 # An agent that hears from its peers looks again after this many seconds, and doubles that while nothing comes.
 SHORTEST_S = 0.0002
 STATISTICS_S = 5.0
+STATUS_S = 0.5
+# Forks that wait for a script in advance: one a slot, but not more than this.
+MOST_SPARES = 8
 
 
 class Stop(Exception):
@@ -109,7 +112,10 @@ class Agent:
     # Waiting and hearing
 
     def _wait(self) -> None:
-        """Sleep until something happens. MPI has no file to wait for, so with peers the sleep is short, and longer the longer it is idle."""
+        """Sleep until something happens.
+
+        MPI has no file to wait for, so with peers the sleep is short, and longer the longer it is idle.
+        """
         timeout = None
         if self.core.next_tick is not None:
             timeout = max(0.0, self.core.next_tick - time.monotonic())
@@ -165,7 +171,14 @@ class Agent:
     # Doing what the core says
 
     def _obey(self, now: float) -> None:
-        for effect in self.core.drain():
+        while effects := self.core.drain():
+            self._obey_each(effects)
+        if self.rank == ROOT and now - self._told_at > STATUS_S and self.core.pool_running != self._running_told:
+            self._running_told, self._told_at = self.core.pool_running, now
+            self._tell(("status", self._running_told))
+
+    def _obey_each(self, effects: list[Any]) -> None:
+        for effect in effects:
             if isinstance(effect, Start):
                 self._start(effect)
             elif isinstance(effect, Send):
@@ -176,12 +189,14 @@ class Agent:
                 self._tell(("withdrawn", list(effect.ids)))
             elif isinstance(effect, Impossible):
                 self._tell(("impossible", effect.id, effect.why))
-        if self.rank == ROOT and now - self._told_at > 0.5 and self.core.pool_running != self._running_told:
-            self._running_told, self._told_at = self.core.pool_running, now
-            self._tell(("status", self._running_told))
 
     def _start(self, effect: Start) -> None:
         order: Order = effect.task.payload
+        if not order.command and order.script is None:
+            now = time.time()
+            done = Result(effect.task.id, 0, started=now, ended=now, rank=self.rank, host=self.host)
+            self.core.finished(time.monotonic(), effect.task.id, done)
+            return
         order.environment.update(masks(self.node.devices, effect.devices))
         kind = "warm" if order.script is not None or order.benchmark is not None else "plain"
         runner = self.runners[kind]
@@ -241,9 +256,9 @@ class Agent:
                 self._hear_agents()
                 time.sleep(SHORTEST_S)
             self._tell(("ended", self.statistics))
-            with suppress(ChannelError):
-                while self.channel is not None and not self.channel.flush():
-                    time.sleep(SHORTEST_S)
+            if self.channel is not None:
+                with suppress(ChannelError, TimeoutError):
+                    self.channel.finish(STATISTICS_S)
         self.transport.close()
 
 
@@ -260,6 +275,7 @@ def start_runners(session: Session, folder: Path) -> dict[str, Runner]:
             environment=environment,
             preload=session.preload if kind == "warm" else (),
             journal=folder / f"journal-{session.epoch}-{name}-{kind}.jsonl",
+            spares=min(MOST_SPARES, session.slots or len(os.sched_getaffinity(0))),
             grace_s=session.grace_s,
         )
         for kind in ("plain", "warm")

@@ -43,7 +43,7 @@ from .messages import (
     Withdrawn,
     Withdrew,
 )
-from .queue import Waiting
+from .queue import Waiting, entry
 from .tasks import Task
 
 UNLIMITED = -1
@@ -100,6 +100,7 @@ class Core:
         self._alive: Sequence[int] = range(len(capacities))
         self._dead: set[int] = set()
         self._homes: dict[str, int] = {}
+        self._slots: dict[Room, list[int]] = {}  # at the root: agents by what they can run, each as often as it fits
         self._waiting = Waiting(lambda task: self._home(task.affinity) == rank)
         self._running: dict[int, tuple[Task, tuple[int, ...], tuple[int, ...]]] = {}
         self._results: list[tuple[int, Any]] = []
@@ -270,26 +271,48 @@ class Core:
         self._effects.append(Start(task, cores, devices))
 
     def _route(self, tasks: Iterable[Task]) -> None:
-        """At the root: send tasks to where they belong, their home or a node that can hold them; queue the others here."""
-        able: dict[Room, list[int]] = {}
-        places: dict[int, list[Task]] = {}
+        """At the root: send tasks to their homes, deal out large batches, queue the others here."""
+        places: dict[int, list[Task]] = {self.rank: []}
+        groups: dict[Room, list[Task]] = {}
         for task in tasks:
             need = Room(task.cores, task.devices, task.mem_mb)
-            rank = self._home(task.affinity) if task.affinity else self.rank
             if task.id <= self._withdrawn_upto:
-                rank = self.rank
-            elif not self._fits(rank, need):
-                if need not in able:
-                    here = [self.rank] if self._fits(self.rank, need) else []
-                    able[need] = here or [rank for rank in self._alive if self._fits(rank, need)]
-                if not able[need]:
-                    self._give_up(task)
-                    continue
-                rank = self._random.choice(able[need])
-            places.setdefault(rank, []).append(task)
-        self._place(places.pop(self.rank, ()))
+                places[self.rank].append(task)
+            elif task.affinity and self.capacities[home := self._home(task.affinity)].room.holds(*need):
+                places.setdefault(home, []).append(task)
+            else:
+                groups.setdefault(need, []).append(task)
+        for need, group in groups.items():
+            if len(group) <= self._own.times(*need):
+                places[self.rank] += group
+            else:
+                self._deal(need, group, places)
+        self._place(places.pop(self.rank))
         for rank, some in places.items():
             self._give(rank, some, answer=False)
+
+    def _deal(self, need: Room, group: list[Task], places: dict[int, list[Task]]) -> None:
+        """Add tasks that need the same to what goes to the agents.
+
+        More of them than the pool can run at once are dealt to all like cards, best first and there and back, so that each agent
+        has the same mix. Fewer stay here for those who look for work, or go to any node that can hold them if this one cannot.
+        """
+        if need not in self._slots:
+            fits = [(rank, self.capacities[rank].room.times(*need)) for rank in self._alive]
+            self._slots[need] = [rank for rank, times in fits for _ in range(times)]
+        slots = self._slots[need]
+        if not slots:
+            for task in group:
+                self._give_up(task)
+        elif len(group) > len(slots):
+            for index, task in enumerate(sorted(group, key=entry, reverse=True)):
+                row, column = divmod(index, len(slots))
+                places.setdefault(slots[~column if row % 2 else column], []).append(task)
+        elif self._own.holds(*need):
+            places[self.rank] += group
+        else:
+            for task in group:
+                places.setdefault(self._random.choice(slots), []).append(task)
 
     def _place(self, tasks: Iterable[Task]) -> None:
         """Queue tasks here, but for those that have been withdrawn."""
@@ -302,9 +325,6 @@ class Core:
                 gone.append(task.id)
         self._waiting.add(here)
         self._withdrew(gone)
-
-    def _fits(self, rank: int, need: Room) -> bool:
-        return self.capacities[rank].room.holds(*need)
 
     def _give_up(self, task: Task) -> None:
         """At the root: no living agent can ever run a task."""
@@ -377,7 +397,7 @@ class Core:
         """Give half of what waits to each lifeline in turn, the farthest first."""
         size = len(self.capacities)
         for rank in sorted(self._dependants, key=lambda rank: (rank - self.rank) % size):
-            tasks = self._waiting.take(self._dependants[rank])
+            tasks = self._waiting.take(self._dependants[rank], len(self._dependants) + 1)
             if tasks:
                 del self._dependants[rank]
                 self._give(rank, tasks, answer=False)
@@ -488,6 +508,7 @@ class Core:
         self._dead.add(rank)
         self._alive = [other for other in self._alive if other != rank]
         self._homes.clear()
+        self._slots.clear()
         self._neighbours = self._find_neighbours()
         self._lifelines.intersection_update(self._neighbours)
         for table in (self._dependants, self._wanted, self._wants, self._pool):

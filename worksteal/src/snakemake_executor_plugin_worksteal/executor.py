@@ -21,7 +21,6 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.settings import ExecMode
-from snakemake_interface_executor_plugins.utils import format_cli_arg, join_cli_args
 
 from .launch import Launch, LaunchError, choose_launch
 from .session import FILE, Session, SessionError, make_secret
@@ -47,7 +46,10 @@ class Entry:
 
 
 class Executor(RealExecutor):  # type: ignore[misc]
-    """Runs jobs in a pool of agents. Callbacks come from the pool's thread, `run_jobs` and the rest from Snakemake's."""
+    """Runs jobs in a pool of agents.
+
+    Callbacks come from the pool's thread, `run_jobs` and the rest from Snakemake's.
+    """
 
     def __post_init__(self) -> None:
         self.settings = self.workflow.executor_settings
@@ -85,11 +87,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
 
     def get_job_args(self, job: Any, **kwargs: Any) -> str:
         """The job's own share of cores, not the node's."""
-        return join_cli_args([super().get_job_args(job, cores=max(1, int(job.threads))), self._storage_args()])
-
-    def _storage_args(self) -> str:
-        prefix = self.workflow.storage_settings.local_storage_prefix
-        return format_cli_arg("--local-storage-prefix", prefix, skip=prefix is None, base64_encode=True)
+        return str(super().get_job_args(job, cores=max(1, int(job.threads))))
 
     @property
     def cores(self) -> int | str:
@@ -211,7 +209,9 @@ class Executor(RealExecutor):  # type: ignore[misc]
         )
 
     def _follow_sigterm(self) -> None:
-        """SIGTERM lets running jobs finish, as with Snakemake's own executors; jobs that wait in the pool have not begun."""
+        """SIGTERM lets running jobs finish, as with Snakemake's own executors; jobs that wait in the pool have not
+        begun.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         snakemakes = signal.getsignal(signal.SIGTERM)

@@ -58,7 +58,7 @@ class Converter:
         )
 
     def is_fast(self, job: Any) -> bool:
-        """Whether a job may skip Snakemake's own job command: a `shell:` or Python `script:` job that needs nothing of it."""
+        """Whether a job may skip Snakemake's own job command: a plain `shell:` or Python `script:` job."""
         if job.is_group() or not self.shared or job.is_shadow or job.is_template_engine or job.is_cwl or job.is_wrapper:
             return False
         if (self.conda and job.conda_env_spec) or (self.apptainer and job.container_img_url):
@@ -90,7 +90,7 @@ class Converter:
         return max((self.stated(job, name) for name in DEVICE_RESOURCES), default=0)
 
     def stated(self, job: Any, name: str) -> int:
-        """A resource as a number, 0 where the rule does not state it (Snakemake's built-in guess of mem_mb is no statement)."""
+        """A resource as a number, 0 where the rule does not state it (a built-in guess of mem_mb is no statement)."""
         value = job.resources.get(name, 0)
         if isinstance(value, (TBDString, str)) or not value:
             return 0
@@ -107,7 +107,7 @@ class Converter:
 
     def order(self, job: Any, number: int) -> Order:
         """What the runner is told."""
-        limits = {
+        limits: dict[str, Any] = {
             "limit_s": self.stated(job, "runtime") * 60.0,
             "limit_mb": 0 if self.executor.workflow.executor_settings.no_memory_limit else self.stated(job, "mem_mb"),
             "log": str(self.logs / f"{file_name(job)}-{number}.log"),
@@ -143,7 +143,7 @@ class Converter:
         return self.scripts[key]
 
     def script(self, job: Any, shell_exec: str | None) -> Script:
-        """The script and its `snakemake` object, as snakemake.script.PythonScript gives them to an interpreter of its own."""
+        """The script and its `snakemake` object, as snakemake.script.PythonScript gives them to an interpreter."""
         file, source, _, is_local, cached = self.script_source(job)
         folder = file.get_basedir().get_path_or_uri(secret_free=True)
         paths = list(self.search_paths)

@@ -83,7 +83,8 @@ def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, st
     program = shutil.which(prefix[0], path=places)
     if program is None:
         raise LaunchError(
-            f"launcher {prefix[0]!r} is not on PATH; install an MPI (pip install 'snakemake-executor-plugin-worksteal[mpi]'), load the "
-            "site's module, or set another launcher (--worksteal-launcher)"
+            f"launcher {prefix[0]!r} is not on PATH; install an MPI "
+            "(pip install 'snakemake-executor-plugin-worksteal[mpi]'), load the site's module, or set another launcher "
+            "(--worksteal-launcher)"
         )
     return Launch(Path(prefix[0]).name, count, (program, *prefix[1:]))

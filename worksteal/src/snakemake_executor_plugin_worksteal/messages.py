@@ -18,6 +18,15 @@ class Room(NamedTuple):
         """Whether that much fits."""
         return cores <= self.cores and devices <= self.devices and (mem_mb <= self.mem_mb or self.mem_mb < 0)
 
+    def times(self, cores: int, devices: int, mem_mb: int) -> int:
+        """How often that much fits."""
+        fits = self.cores // max(1, cores)
+        if devices:
+            fits = min(fits, self.devices // devices)
+        if mem_mb and self.mem_mb >= 0:
+            fits = min(fits, self.mem_mb // mem_mb)
+        return fits
+
     def without(self, cores: int, devices: int, mem_mb: int) -> Room:
         """What is left when that much is kept; where less is there than that, nothing."""
         left_mb = self.mem_mb if self.mem_mb < 0 else max(0, self.mem_mb - mem_mb)

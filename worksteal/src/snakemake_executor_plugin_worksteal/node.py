@@ -29,7 +29,8 @@ class NodeError(ValueError):
 def find_node(
     host: str, slots: int | None, devices: str, memory_mb: int | None, *, part: int = 0, parts: int = 1
 ) -> Node:
-    """What agent `part` of `parts` on one machine has. What a setting states is each agent's; what is found is shared out.
+    """What agent `part` of `parts` on one machine has. What a setting states is each agent's; what is found is shared
+    out.
 
     Raises:
         NodeError: the setting `devices` is neither 'auto', a number, nor a list.
@@ -50,7 +51,8 @@ def share(total: int, part: int, parts: int) -> int:
 def find_devices(
     setting: str, environment: Mapping[str, str] = os.environ, dev: Path = Path("/dev")
 ) -> tuple[str, ...]:
-    """Names of the accelerators: those of a mask that is set already, else the NVIDIA devices of the machine, else none.
+    """Names of the accelerators: those of a mask that is set already, else the NVIDIA devices of the machine, else
+    none.
 
     Raises:
         NodeError: the setting is not understood.
@@ -70,7 +72,7 @@ def find_devices(
 
 
 def memory_of_node() -> int:
-    """Memory in MB that this process may use: the smallest of the machine's and its cgroups'; 0 where neither is known."""
+    """Memory in MB that this process may use: the least of the machine's and its cgroups'; 0 if neither is known."""
     limits = []
     for line in read("/proc/meminfo").splitlines():
         if line.startswith("MemTotal:"):

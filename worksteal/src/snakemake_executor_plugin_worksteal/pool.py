@@ -47,8 +47,8 @@ class Client(Protocol):
 class Pool:
     """A pool of agents. Thread-safe; a thread of its own listens to the agents.
 
-    Tasks are kept until their result is here, so whatever happens to the agents, a task is handed out again unless it is known to
-    have finished.
+    Tasks are kept until their result is here, so whatever happens to the agents, a task is handed out again unless it
+    is known to have finished.
     """
 
     def __init__(
@@ -94,7 +94,10 @@ class Pool:
             self.client.withdrawn(tasks)
 
     def stop(self, *, kill: bool) -> list[Task]:
-        """End the pool, with `kill` also the tasks that run, and wait for it. Returns the tasks that have not finished."""
+        """End the pool, with `kill` also the tasks that run, and wait for it.
+
+        Returns the tasks that have not finished.
+        """
         with self._lock:
             self._stopping = True
             self._kill = kill
@@ -102,8 +105,13 @@ class Pool:
         self._waker.send(b"x")
         if self._thread.is_alive():
             self._thread.join(self.session.grace_s + END_S)
-        self._end_launch(wait_s=END_S if not self._thread.is_alive() else 0.0)
+        orderly = not self._thread.is_alive()
+        self._end_launch(wait_s=END_S if orderly else 0.0)
         self._listener.close()
+        if orderly and not self._open:
+            for path in (*journals(self.folder), *self.folder.glob("launcher-*.log")):
+                if path.suffix == ".jsonl" or path.stat().st_size == 0:
+                    path.unlink()
         return list(self._open.values())
 
     # The pool's thread
@@ -127,8 +135,8 @@ class Pool:
                     )
                 if not self._stopping:
                     self.client.log(
-                        f"worksteal: the pool died ({error}); it is started again, {len(self._open)} unfinished jobs are "
-                        "handed out again",
+                        f"worksteal: the pool died ({error}); it is started again, and {len(self._open)} unfinished "
+                        "jobs are handed out again",
                         warning=True,
                     )
         except Exception as error:
@@ -170,10 +178,10 @@ class Pool:
             channel = self._listener.accept(POLL_S)
             self.client.tick()
             if channel is not None:
-                hello = channel.recv(timeout=END_S)
-                if hello[0] == "hello" and hello[1] == self.session.epoch:
-                    self._check_world(hello[2])
-                    self.client.started(hello[2])
+                hello = self._hello(channel)
+                if hello is not None:
+                    self._check_world(hello)
+                    self.client.started(hello)
                     return channel
                 channel.close()
             status = self._process.poll()
@@ -181,12 +189,21 @@ class Pool:
                 raise ChannelError(f"the launcher {self.launch.name} ended with status {status} before the pool was up")
         return None
 
+    def _hello(self, channel: Channel) -> list[dict[str, Any]] | None:
+        """The nodes of a pool that says hello; None if it is one that was given up, or says nothing."""
+        with suppress(ChannelError, TimeoutError):
+            message = channel.recv(timeout=END_S)
+            if message[0] == "hello" and message[1] == self.session.epoch:
+                nodes: list[dict[str, Any]] = message[2]
+                return nodes
+        return None
+
     def _check_world(self, nodes: list[dict[str, Any]]) -> None:
         if len(nodes) != self.launch.nodes:
             raise LaunchError(
-                f"{self.launch.name} was asked for {self.launch.nodes} agents, and they found themselves in MPI worlds of "
-                f"{len(nodes)}: mpi4py uses another MPI than the launcher. Use the launcher of mpi4py's MPI, or point mpi4py to the "
-                "launcher's (variables MPI4PY_MPIABI and MPI4PY_LIBMPI)"
+                f"{self.launch.name} was asked for {self.launch.nodes} agents, and they found themselves in MPI worlds "
+                f"of {len(nodes)}: mpi4py uses another MPI than the launcher. Use the launcher of mpi4py's MPI, or "
+                "point mpi4py to the launcher's (variables MPI4PY_MPIABI and MPI4PY_LIBMPI)"
             )
 
     def _serve(self, channel: Channel) -> Exception | None:
@@ -195,8 +212,9 @@ class Pool:
             self._send(("submit", list(self._open.values())))
             if self._stopping:
                 self._send(("bye", self._kill))
+        watched: list[Any] = [channel, self._wake]
         while True:
-            ready, _, _ = select.select([channel, self._wake], [], [], POLL_S)
+            ready = select.select(watched, [], [], POLL_S)[0]
             if self._wake in ready:
                 self._wake.recv(64)
             if channel in ready:
@@ -208,6 +226,10 @@ class Pool:
                         self._handle(*message)
                 except ChannelError as error:
                     return None if self._stopping and self._kill else error
+            # Strangers are turned away; one who knows the secret is a pool that was given up.
+            second = self._listener.accept(0)
+            if second is not None:
+                second.close()
             self.client.tick()
 
     def _handle(self, kind: str, *content: Any) -> None:

@@ -35,15 +35,15 @@ class Shelf:
         """Whether the next task fits."""
         return room.holds(self.cores, self.devices, self.entries[-1][3].mem_mb)
 
-    def take(self, room: Room) -> list[Entry]:
-        """Take out every second task of those that fit, the first among them; best first."""
+    def take(self, room: Room, parts: int) -> list[Entry]:
+        """Take out every `parts`-th task of those that fit, the first among them; best first."""
         if room.holds(self.cores, self.devices, self.most_mb):
-            taken = self.entries[-1::-2]
-            self.entries = self.entries[-2::-2][::-1]
+            taken = self.entries[-1::-parts]
+            del self.entries[-1::-parts]
             return taken
         if not room.holds(self.cores, self.devices, 0):
             return []
-        taken = [found for found in reversed(self.entries) if found[3].mem_mb <= room.mem_mb][::2]
+        taken = [found for found in reversed(self.entries) if found[3].mem_mb <= room.mem_mb][::parts]
         gone = {found[3].id for found in taken}
         self.entries = [found for found in self.entries if found[3].id not in gone]
         return taken
@@ -134,8 +134,8 @@ class Waiting:
             return free
         return free.without(blocked.cores, blocked.devices, blocked.mem_mb)
 
-    def take(self, room: Room) -> list[Task]:
-        """Half of what fits into `room`, every second task of the order and the first among them, best first.
+    def take(self, room: Room, parts: int = 2) -> list[Task]:
+        """A part of what fits into `room`: every `parts`-th task of the order and the first among them, best first.
 
         Tasks that prefer this agent are given only if there are no others.
         """
@@ -143,7 +143,7 @@ class Waiting:
             taken: list[Entry] = []
             for shelf in self._shelves.values():
                 if shelf.entries and shelf.affine is affine:
-                    taken += shelf.take(room)
+                    taken += shelf.take(room, parts)
             if taken:
                 self._size -= len(taken)
                 taken.sort(reverse=True)

@@ -122,7 +122,9 @@ def make_secret(file: Path | None) -> str:
 
 
 def task_environment(own: Mapping[str, str], given: Mapping[str, str], *, same_machine: bool) -> dict[str, str]:
-    """What tasks get: Snakemake's environment (`given`), but on another machine what belongs to a host from there (`own`)."""
+    """What tasks get: Snakemake's environment (`given`), but on another machine what belongs to a host from there
+    (`own`).
+    """
     environment = {name: value for name, value in given.items() if not name.startswith(LAUNCH_VARIABLES)}
     if not same_machine:
         environment = {name: value for name, value in environment.items() if not name.startswith(HOST_VARIABLES)}

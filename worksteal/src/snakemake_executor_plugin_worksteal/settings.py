@@ -1,6 +1,7 @@
 """What a user can set: `--worksteal-...` on the command line, or the same keys in a profile."""
 
-# No `from __future__ import annotations` here: Snakemake makes argparse types of the fields' types.
+# ruff: noqa: UP045
+# Snakemake makes argparse types of the fields' types: it knows Optional[X], not `X | None`, nor types as text.
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -15,86 +16,101 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
     launcher: Optional[str] = field(
         default="auto",
         metadata={
-            "help": "How the pool is started. 'auto': mpiexec over the nodes inside a Slurm or PBS allocation of several nodes, else one "
-            "process on this machine. 'local': one process, no MPI. 'mpiexec' or 'srun'. Anything else is a command in which "
-            "{nodes} is the number of nodes, to be followed by the agent's own command, e.g. 'mpiexec -n {nodes} -ppn 1'.",
+            "help": "How the pool is started. 'auto': mpiexec over the nodes inside a Slurm or PBS allocation "
+            "of several nodes, else one process on this machine. 'local': one process, no MPI. "
+            "'mpiexec' or 'srun'. Anything else is a command in which {nodes} is the number of nodes, "
+            "to be followed by the agent's own command, e.g. 'mpiexec -n {nodes} -ppn 1'.",
         },
     )
     nodes: Optional[int] = field(
         default=None,
-        metadata={"help": "Number of nodes (agents, MPI ranks). Default: the nodes of the allocation, else 1."},
+        metadata={
+            "help": "Number of nodes (agents, MPI ranks). Default: the nodes of the allocation, else 1.",
+        },
     )
     slots: Optional[int] = field(
         default=None,
         metadata={
-            "help": "Cores that tasks may use on each node. Default: --cores where the pool is one process on this machine and "
-            "--cores is a number, else all that the agent may use, shared among the agents of one machine."
+            "help": "Cores that tasks may use on each node. Default: --cores where the pool is one process on "
+            "this machine and --cores is a number, else all that the agent may use, shared among the "
+            "agents of one machine.",
         },
     )
     devices: Optional[str] = field(
         default="auto",
         metadata={
-            "help": "Accelerators that tasks may use on each node (resource gpu): 'auto' counts them, a number, or a list such as "
-            "'0,2'. 0 leaves the devices to the tasks, with no mask set."
+            "help": "Accelerators that tasks may use on each node (resource gpu): 'auto' counts them, a "
+            "number, or a list such as '0,2'. 0 leaves the devices to the tasks, with no mask set.",
         },
     )
     memory_mb: Optional[int] = field(
         default=None,
         metadata={
-            "help": "Memory in MB that tasks may ask for (mem_mb) on each node. Default: what the node or its cgroup has."
+            "help": "Memory in MB that tasks may ask for (mem_mb) on each node. Default: what the node or its "
+            "cgroup has.",
         },
     )
     no_memory_limit: bool = field(
         default=False,
         metadata={
-            "help": "Let jobs use more memory than the mem_mb that their rule states (they are ended otherwise)."
+            "help": "Let jobs use more memory than the mem_mb that their rule states (they are ended otherwise).",
         },
     )
     preload: Optional[str] = field(
         default=None,
         metadata={
-            "help": "Python modules that the fork server imports in advance for script: jobs, separated by commas or spaces, e.g. "
-            "'torch,pytorch_lightning'. They must not start threads or touch a device when imported."
+            "help": "Python modules that the fork server imports in advance for script: jobs, separated by "
+            "commas or spaces, e.g. 'torch,pytorch_lightning'. They must not start threads or touch a "
+            "device when imported.",
         },
     )
     grace: Optional[int] = field(
         default=10,
-        metadata={"help": "Seconds between SIGTERM and SIGKILL for a job that has to end (limit, Ctrl-C)."},
+        metadata={
+            "help": "Seconds between SIGTERM and SIGKILL for a job that has to end (limit, Ctrl-C).",
+        },
     )
     restarts: Optional[int] = field(
         default=3,
-        metadata={"help": "How often a pool that died is started again with no job having finished in between."},
+        metadata={
+            "help": "How often a pool that died is started again with no job having finished in between.",
+        },
     )
     trace: bool = field(
         default=False,
         metadata={
-            "help": "Write trace.json (opens in Perfetto or chrome://tracing) and, with matplotlib, utilisation.png."
+            "help": "Write trace.json (opens in Perfetto or chrome://tracing) and, with matplotlib, utilisation.png.",
         },
     )
     folder: Optional[Path] = field(
         default=None,
         metadata={
-            "help": "Where the pool keeps its files (one folder a run: output of jobs, journals, summary.json, trace.json); all "
-            "nodes must see it. Default: .snakemake/worksteal in the working directory."
+            "help": "Where the pool keeps its files (one folder a run: output of jobs, journals, summary.json, "
+            "trace.json); all nodes must see it. Default: .snakemake/worksteal in the working "
+            "directory.",
         },
     )
     secret_file: Optional[Path] = field(
         default=None,
         metadata={
-            "help": "A file only you can read (0600) with the secret by which Snakemake and the pool know each other, 16 bytes or more. "
-            "Default: a new random secret for each run, in the run's folder, removed at its end."
+            "help": "A file only you can read (0600) with the secret by which Snakemake and the pool know each "
+            "other, 16 bytes or more. Default: a new random secret for each run, in the run's folder, "
+            "removed at its end.",
         },
     )
     address: Optional[str] = field(
         default=None,
         metadata={
-            "help": "Where Snakemake listens for its pool: 'unix' (a pool on this machine), or 'tcp:HOST:PORT' (port 0: any). "
-            "Default: a Unix socket for a pool on this machine, else TCP on this host's name."
+            "help": "Where Snakemake listens for its pool: 'unix' (a pool on this machine), or 'tcp:HOST:PORT' "
+            "(port 0: any). Default: a Unix socket for a pool on this machine, else TCP on this host's "
+            "name.",
         },
     )
     no_progress: bool = field(
         default=False,
-        metadata={"help": "Show no progress (by default one live line on a terminal, elsewhere a line a minute)."},
+        metadata={
+            "help": "Show no progress (by default one live line on a terminal, elsewhere a line a minute).",
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""What travels through the pool: a task as the scheduling core sees it, what a runner is asked to do, what came of it."""
+"""What travels through the pool: a task as the core sees it, what a runner is asked to do, what came of it."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ class Script:
 class Order:
     """What a runner is asked to start.
 
-    Either `command` (run by `shell -c`) or `script`. threads sets the usual thread-count variables; environment is laid over
-    the pool's. limit_s (seconds) and limit_mb end the task; 0 means no limit. log is where output is kept if there is any.
+    Either `command` (run by `shell -c`) or `script`; an agent takes an order with neither for done at once. threads
+    sets the usual thread-count variables; environment is laid over the pool's. limit_s (seconds) and limit_mb end the
+    task; 0 means no limit. log is where output is kept if there is any.
     """
 
     command: str = ""
@@ -73,10 +74,10 @@ class Order:
 class Result:
     """What came of a task.
 
-    status is the exit status (None if a signal ended it), signal the signal's number (0 if none), reason one sentence where
-    the pool ended the task or knows more than the status says. Times are seconds since the epoch on the node's clock,
-    max_rss_mb the peak resident memory of the largest process, cpu_s user plus system time. tail is the end of its output, log the
-    file that holds all of it ("" if there was none).
+    status is the exit status (None if a signal ended it), signal the signal's number (0 if none), reason one sentence
+    where the pool ended the task or knows more than the status says. Times are seconds since the epoch on the node's
+    clock, max_rss_mb the peak resident memory of the largest process, cpu_s user plus system time. tail is the end of
+    its output, log the file that holds all of it ("" if there was none).
     """
 
     id: int
@@ -96,8 +97,8 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """Whether the task ended with status 0."""
-        return self.status == 0
+        """Whether the task ended with status 0, and not because it was told to end (a limit, a stop)."""
+        return self.status == 0 and not self.reason
 
     def as_dict(self) -> dict[str, Any]:
         """For the journal and the trace (JSON)."""

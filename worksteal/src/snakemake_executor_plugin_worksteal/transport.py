@@ -27,7 +27,7 @@ class Alone:
 
     rank = 0
     size = 1
-    idle_s = None
+    idle_s: float | None = None
 
     def gather(self, own: Any) -> list[Any]:
         """The agents' values, by rank."""
@@ -52,7 +52,7 @@ class Alone:
 class Mpi:
     """Agents as the ranks of one MPI launch. MPI is started here, so whatever must be forked is forked before."""
 
-    idle_s = 0.01
+    idle_s: float | None = 0.01
 
     def __init__(self) -> None:
         from mpi4py import MPI

@@ -1,8 +1,9 @@
-"""A Snakemake scheduler for very many ready jobs: one sorted pass, O(n log n), in place of a knapsack or a greedy O(n^2).
+"""A Snakemake scheduler for very many ready jobs: one sorted pass, O(n log n), in place of a knapsack or a greedy
+O(n^2).
 
-`--scheduler worksteal`. It takes jobs in the order that Snakemake's greedy scheduler prefers (priority, then the size of temporary
-input, then the size of input) as long as each fits into the resources that are left. It belongs to the executor of the same
-name, which itself packs jobs onto nodes, but serves any executor.
+`--scheduler worksteal`. It takes jobs in the order that Snakemake's greedy scheduler prefers (priority, then the size
+of temporary input, then the size of input) as long as each fits into the resources that are left. It belongs to the
+executor of the same name, which itself packs jobs onto nodes, but serves any executor.
 """
 
 from __future__ import annotations
