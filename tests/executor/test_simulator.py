@@ -1,14 +1,17 @@
-"""Laws of the scheduling core, tried on simulated pools: seeds decide delays, deaths and everything else. A failing seed repeats."""
+"""Laws of the scheduling core on simulated pools: seeds decide delays, deaths and all else, so that a failing seed repeats."""
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from snakemake_executor_plugin_worksteal.core import Capacity, Core
-from snakemake_executor_plugin_worksteal.simulator import Network, Simulation
+from snakemake_executor_plugin_worksteal.messages import Acknowledge, Give
+from snakemake_executor_plugin_worksteal.simulator import Network, Simulation, central_queue
 from snakemake_executor_plugin_worksteal.tasks import Task
 
 WILD = Network(latency_s=0.01, jitter_s=0.05, slow=0.2, slow_s=2.0)
@@ -74,3 +77,214 @@ def test_every_task_has_one_end(seed: int, agents: int, tasks: int, deaths: int,
     if not deaths:
         assert all(len(starts) == 1 for starts in outcome.starts.values())
         assert not outcome.withdrawn & outcome.starts.keys()
+
+
+def submitted_at_once(slots: list[int], durations: list[float], *, known: bool = False, seed: int = 0) -> Simulation:
+    """A pool that gets one-core tasks of these durations at time 0."""
+    pool = Simulation([Capacity(number) for number in slots], durations, seed=seed, checked=True)
+    pool.submit_at(0.0, [Task(number, expected=known * duration) for number, duration in enumerate(durations)])
+    return pool
+
+
+@pytest.mark.parametrize("agents", [1, 2, 5, 9])
+def test_an_idle_pool_is_silent(agents: int) -> None:
+    pool = Simulation([Capacity(2)] * agents, [], checked=True)
+    outcome = pool.run()
+    pool.check_end()
+    assert pool.now < 1.0, "it went on talking"
+    assert outcome.messages.total() <= 12 * agents
+
+
+def test_the_same_seed_gives_the_same_events() -> None:
+    pools = [wild_pool(7, 6, 40, deaths=2, withdraws=1) for _ in range(2)]
+    first, second = [(pool.run(), list(pool.log)) for pool in pools]
+    assert first == second
+    assert len(first[1]) > 100
+
+
+def test_work_that_comes_later_wakes_an_idle_pool() -> None:
+    pool = Simulation([Capacity(2)] * 8, [10.0] * 32, checked=True)
+    batches = [range(16), range(16, 32)]
+    for batch, time in zip(batches, (100.0, 200.0), strict=True):
+        pool.submit_at(time, [Task(number) for number in batch])
+    starts = pool.run().starts
+    for batch, time in zip(batches, (100.0, 200.0), strict=True):
+        assert max(starts[number][0][0] for number in batch) < time + 0.1, "a slot stayed idle"
+
+
+class Watched(Core):
+    """Notes what waited at each start."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.choices: list[tuple[list[Task], Task]] = []
+
+    def _start(self, task: Task) -> None:
+        self.choices.append((list(self._waiting), task))
+        super()._start(task)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32), agents=st.integers(1, 6))
+def test_no_task_begins_before_one_that_goes_first_and_waits_at_the_same_agent(seed: int, agents: int) -> None:
+    draw = random.Random(seed)
+    tasks = [Task(number, priority=draw.randint(0, 3), expected=draw.choice([0.0, 2.0, 4.0])) for number in range(40)]
+    capacities = [Capacity(draw.randint(1, 3)) for _ in range(agents)]
+    pool = Simulation(capacities, [draw.random() for _ in tasks], seed=seed, core=Watched)
+    pool.submit_at(0.0, tasks[:20])
+    pool.submit_at(draw.random() * 5, tasks[20:])
+    pool.run()
+
+    def place(task: Task) -> tuple[int, float, int]:
+        return task.priority, task.expected, -task.id
+
+    for core in pool.cores:
+        assert isinstance(core, Watched)
+        for waiting, begun in core.choices:
+            assert all(place(task) < place(begun) for task in waiting)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32), agents=st.integers(1, 6))
+def test_a_task_that_needs_a_whole_node_does_not_starve(seed: int, agents: int) -> None:
+    """It begins within the time of the tasks that may pass it (4, up to 1.5 s each) and of those that run already."""
+    draw = random.Random(seed)
+    count = 80 * agents
+    wide = 8 * agents
+    pool = Simulation([Capacity(4)] * agents, [draw.uniform(0.5, 1.5) for _ in range(count)], seed=seed, checked=True)
+    pool.submit_at(0.0, [Task(number) for number in range(wide)])
+    pool.submit_at(0.5, [Task(wide, cores=4, priority=1)])
+    pool.submit_at(0.6, [Task(number) for number in range(wide + 1, count)])
+    outcome = pool.run()
+    pool.check_end()
+    assert outcome.starts[wide][0][0] < 0.5 + 2 * 1.5 + 4 * 1.5
+    assert outcome.makespan > 15.0, "there was not enough to starve it"
+
+
+def test_tasks_of_one_key_run_at_their_home_if_there_is_room() -> None:
+    pool = Simulation([Capacity(4)] * 6, [1.0] * 96, checked=True)
+    tasks = [Task(number, affinity=f"key {number % 3}") for number in range(96)]
+    for batch in range(24):
+        pool.submit_at(5.0 * batch, tasks[4 * batch : 4 * batch + 4])
+    starts = pool.run().starts
+    for key in range(3):
+        assert len({starts[number][0][1] for number in range(key, 96, 3)}) == 1
+
+
+def test_a_key_with_more_tasks_than_its_home_has_slots_keeps_nobody_idle() -> None:
+    pool = Simulation([Capacity(2)] * 6, [10.0] * 12, checked=True)
+    pool.submit_at(1.0, [Task(number, affinity="key") for number in range(12)])
+    assert pool.run().makespan < 11.1
+
+
+@pytest.mark.parametrize("slots", [[1] * 8, [2] * 4], ids=["8 agents of 1", "4 agents of 2"])
+@pytest.mark.parametrize("seed", range(20))
+def test_with_expected_durations_the_makespan_is_that_of_longest_first(slots: list[int], seed: int) -> None:
+    draw = random.Random(seed)
+    durations = [draw.lognormvariate(math.log(60.0), 1.0) for _ in range(200)]
+    pool = submitted_at_once(slots, durations, known=True, seed=seed)
+    bound = max(central_queue(sorted(durations, reverse=True), sum(slots)))
+    assert pool.run().makespan <= 1.03 * bound
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_slot_is_idle_for_long_while_tasks_wait(seed: int) -> None:
+    draw = random.Random(seed)
+    durations = [draw.expovariate(1.0) for _ in range(800)]
+    pool = submitted_at_once([2] * 20, durations, seed=seed)
+    outcome = pool.run()
+    last_start = max(starts[0][0] for starts in outcome.starts.values())
+    points = [*outcome.busy, (outcome.makespan, 0)]
+    idle = sum(
+        (40 - busy) * (min(later, last_start) - time)
+        for (time, busy), (later, _) in zip(points, points[1:], strict=False)
+        if time < last_start
+    )
+    assert outcome.all_busy is not None
+    assert outcome.all_busy < 0.05
+    assert idle < 0.05 * 40 * last_start
+
+
+def test_the_central_queue_is_right_for_cases_that_are_known() -> None:
+    assert central_queue([3.0, 1.0, 1.0, 1.0], 2) == [3.0, 1.0, 2.0, 3.0]
+    assert max(central_queue([1.0] * 12, 4)) == 3.0
+
+
+# Cores that are wrong, which these laws must notice
+
+
+class ForgetsToAcknowledge(Core):
+    """A giver never learns that its tasks arrived."""
+
+    def _send(self, to: int, message: Any) -> None:
+        if not isinstance(message, Acknowledge):
+            super()._send(to, message)
+
+
+class CountsACoreTwice(Core):
+    """The last core of a task of several is free at once."""
+
+    def _start(self, task: Task) -> None:
+        super()._start(task)
+        if task.cores > 1:
+            self._cores.append(self._running[task.id][1][-1])
+
+
+class DropsHalf(Core):
+    """Of a transfer only every second task is kept."""
+
+    def _on_give(self, now: float, source: int, message: Give) -> None:
+        super()._on_give(now, source, message._replace(tasks=message.tasks[::2]))
+
+
+class ForgetsLateAcknowledgements(Core):
+    """Tasks that went to an agent which had answered the census are named by nobody."""
+
+    def _on_acknowledge(self, now: float, source: int, message: Acknowledge) -> None:
+        super()._on_acknowledge(now, source, message._replace(epoch=0))
+
+
+class AnswersAtOnce(Core):
+    """A census is answered while transfers are on their way."""
+
+    def _on_census(self, now: float, source: int, message: Any) -> None:
+        super()._on_census(now, source, message)
+        if self._asked > self._epoch:
+            self._answer_census()
+
+
+class TrustsTheDead(Core):
+    """Results of the dead count although their tasks are queued again."""
+
+    def _on_done(self, now: float, source: int, message: Any) -> None:
+        self._report(source, message.items)
+
+
+def first_caught(core: type[Core], seeds: range) -> str:
+    """What the first seed says that notices a wrong core; nothing if none does."""
+    for seed in seeds:
+        draw = random.Random(seed)
+        deaths, withdraws = draw.choice([1, 2, 4]), draw.choice([0, 0, 1])
+        pool = wild_pool(seed, draw.randint(3, 9), draw.randint(20, 60), deaths, withdraws, core)
+        try:
+            pool.run()
+            pool.check_end()
+        except AssertionError as error:
+            return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("core", "said"),
+    [
+        (ForgetsToAcknowledge, "still holds|begins"),
+        (CountsACoreTwice, "cores are lost or doubled"),
+        (DropsHalf, "no end of tasks"),
+        (ForgetsLateAcknowledgements, "begins|twice"),
+        (TrustsTheDead, "begins again"),
+        (AnswersAtOnce, "no end of tasks"),
+    ],
+)
+def test_a_wrong_core_is_caught(core: type[Core], said: str) -> None:
+    error = first_caught(core, range(2000))
+    assert any(words in error for words in said.split("|")), f"{core.__name__}: {error or 'no seed noticed'}"

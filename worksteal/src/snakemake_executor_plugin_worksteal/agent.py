@@ -22,10 +22,10 @@ from typing import Any
 from . import processes
 from .channel import Channel, ChannelError, connect
 from .core import Capacity, Core
-from .messages import Impossible, Report, Send, Start, Withdrawn
+from .messages import Give, Impossible, Report, Send, Start, Withdrawn
 from .node import Node, find_node, masks
 from .runner import Runner, RunnerDied
-from .session import Session, read_session, task_environment
+from .session import Session, SessionError, read_session, task_environment
 from .tasks import Order, Result
 from .transport import Alone, Mpi, Transport
 
@@ -34,7 +34,8 @@ ROOT = 0
 SHORTEST_S = 0.0002
 STATISTICS_S = 5.0
 STATUS_S = 0.5
-# Forks that wait for a script in advance: one a slot, but not more than this.
+# Forks that wait for a script in advance: one a slot and some more, so that the next is there while one is being made.
+MORE_SPARES = 2
 MOST_SPARES = 8
 
 
@@ -131,12 +132,14 @@ class Agent:
             self._pause = SHORTEST_S
             if message[0] == "core":
                 self.core.message(time.monotonic(), source, message[1])
+                if self.session.trace and isinstance(message[1], Give):
+                    self._event("steal", source=source, tasks=len(message[1].tasks))
             elif message[0] == "exit":
                 self.ending = message[1]
             elif message[0] == "statistics":
                 self.statistics[source] = message[1]
-            elif message[0] == "log":
-                self._log(message[1])
+            else:
+                self._tell(message)
 
     def _hear_snakemake(self) -> None:
         assert self.channel is not None
@@ -207,14 +210,24 @@ class Agent:
         if self.channel is not None:
             self.channel.queue(message)
 
-    def _log(self, text: str) -> None:
+    def _pass_on(self, message: Any) -> None:
+        """Tell Snakemake, by way of the first agent."""
         if self.rank == ROOT:
-            self._tell(("log", text))
+            self._tell(message)
         else:
-            self.transport.send(ROOT, ("log", text))
+            self.transport.send(ROOT, message)
+
+    def _log(self, text: str) -> None:
+        self._pass_on(("log", text))
+
+    def _event(self, name: str, **details: Any) -> None:
+        """Something for the trace."""
+        self._pass_on(("event", name, self.rank, time.time(), details))
 
     def _flush(self) -> None:
-        """Write what sockets take now; where one is full, wait for it too."""
+        """Send what is to be sent, as far as that goes without waiting; where a socket is full, wait for it too."""
+        if not self.transport.flush():
+            self._pause = SHORTEST_S  # MPI sends the rest only when it is called again
         for file in (self.channel, *self.runners.values()):
             if file is None or not file.wants_write:
                 continue
@@ -275,7 +288,7 @@ def start_runners(session: Session, folder: Path) -> dict[str, Runner]:
             environment=environment,
             preload=session.preload if kind == "warm" else (),
             journal=folder / f"journal-{session.epoch}-{name}-{kind}.jsonl",
-            spares=min(MOST_SPARES, session.slots or len(os.sched_getaffinity(0))),
+            spares=min(MOST_SPARES, MORE_SPARES + (session.slots or len(os.sched_getaffinity(0)))),
             grace_s=session.grace_s,
         )
         for kind in ("plain", "warm")
@@ -288,7 +301,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mpi", action="store_true", help="the agents are the ranks of an MPI launch")
     given = parser.parse_args(arguments)
-    session = read_session(given.folder)
+    try:
+        session = read_session(given.folder)
+    except SessionError as error:
+        sys.exit(f"worksteal: {error}")
     processes.become_subreaper()
     runners = start_runners(session, given.folder)
     transport: Transport = Mpi() if given.mpi else Alone()

@@ -23,6 +23,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 from .launch import Launch, LaunchError, choose_launch
+from .node import NodeError, find_devices
 from .session import FILE, Session, SessionError, make_secret
 from .tasks import Result, Task
 
@@ -43,6 +44,7 @@ class Entry:
 
     info: SubmittedJobInfo
     rule: str
+    submitted: float
 
 
 class Executor(RealExecutor):  # type: ignore[misc]
@@ -59,13 +61,17 @@ class Executor(RealExecutor):  # type: ignore[misc]
         self._ended = False
         self._draining = False
         self._done = self._failed = self._running = 0
+        self._waits = {"mean": 0.0, "max": 0.0}
         self._lock = threading.Lock()
         if self.workflow.remote_execution_settings.immediate_submit:
             raise WorkflowError("worksteal does not do --immediate-submit: its jobs live no longer than Snakemake")
         try:
             self.launch = choose_launch(self.settings.launcher or "auto", self.settings.nodes)
-        except LaunchError as error:
+            find_devices(self.settings.devices or "auto")
+        except (LaunchError, NodeError) as error:
             raise WorkflowError(f"worksteal: {error}") from None
+        if self.settings.slots is not None and self.settings.slots < 1:
+            raise WorkflowError(f"worksteal: slots is {self.settings.slots}; a node needs 1 or more")
 
     # What Snakemake asks of an executor that runs its ordinary job command
 
@@ -132,7 +138,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
                 self.report_job_error(info)
                 continue
             with self._lock:
-                self._entries[number] = Entry(info, job.name if job.is_group() else job.rule.name)
+                self._entries[number] = Entry(info, job.name if job.is_group() else job.rule.name, time.time())
             self.report_job_submission(info)
             tasks.append(task)
         self._pool.submit(tasks)
@@ -156,7 +162,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
     def _start(self) -> None:
         """Start the pool. Done with the first jobs, so that a run with nothing to do starts none."""
         # Not at the top: Snakemake imports every plugin at every start, and while it is itself half imported.
-        from .channel import Listener
+        from .channel import ChannelError, Listener
         from .jobs import Converter
         from .pool import Pool
         from .progress import Progress
@@ -180,7 +186,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
                 session.address,
                 lambda text: self.log(f"worksteal: {text}", warning=True),
             )
-        except (SessionError, OSError, ValueError) as error:
+        except (SessionError, ChannelError, OSError, ValueError) as error:
             raise WorkflowError(f"worksteal cannot start: {error}") from None
         session.address = listener.address
         self._pool = Pool(self.launch, session, self.folder, listener, self, restarts=self.settings.restarts)
@@ -206,6 +212,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
             memory_mb=self.settings.memory_mb,
             preload=preload,
             grace_s=float(self.settings.grace),
+            trace=self.settings.trace,
         )
 
     def _follow_sigterm(self) -> None:
@@ -250,6 +257,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         with self._lock:
             entry = self._entries.pop(task.id)
         self.trace.task(task.name, entry.rule, result)
+        self._count_wait(max(0.0, result.started - entry.submitted))
         if result.ok:
             self._done += 1
             self._learn(entry.rule, result.ended - result.started)
@@ -313,6 +321,11 @@ class Executor(RealExecutor):  # type: ignore[misc]
         """A line in Snakemake's log."""
         (self.logger.warning if warning else self.logger.info)(text)
 
+    def _count_wait(self, seconds: float) -> None:
+        """Seconds between the hand-over of a job and its start; to be called before the job is counted as ended."""
+        self._waits["mean"] += (seconds - self._waits["mean"]) / (self._done + self._failed + 1)
+        self._waits["max"] = max(self._waits["max"], seconds)
+
     def _learn(self, rule: str, seconds: float) -> None:
         known = self.durations.get(rule)
         self.durations[rule] = seconds if known is None else (1 - NEWEST) * known + NEWEST * seconds
@@ -338,10 +351,24 @@ class Executor(RealExecutor):  # type: ignore[misc]
             self.progress.close()
         with suppress(OSError):
             (self.folder / FILE).unlink()
-        self.trace.close(self.folder / "summary.json", statistics=self._pool.statistics)
+        statistics = {"agents": self._pool.statistics, "wait_s": self._waits, "restarts": self._pool.deaths}
+        summary = self.trace.close(self.folder / "summary.json", statistics=statistics)
         write_durations(self.base / DURATIONS, self.durations)
+        if self.settings.trace:
+            self._draw(summary)
         if unfinished and kill:
             self.log(f"worksteal: {count(len(unfinished), 'job')} had not finished")
+
+    def _draw(self, summary: dict[str, Any]) -> None:
+        """The figure of a traced run, if matplotlib is here."""
+        from .trace import read_trace
+
+        try:
+            from .figure import draw
+
+            draw(summary, read_trace(self.folder / "trace.json"), self.folder / "utilisation.png")
+        except ImportError:
+            self.log("worksteal: no utilisation.png, since matplotlib is not installed")
 
 
 def describe_failure(result: Result) -> str:

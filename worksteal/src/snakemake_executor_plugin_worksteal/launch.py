@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import shutil
@@ -86,5 +87,10 @@ def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, st
             f"launcher {prefix[0]!r} is not on PATH; install an MPI "
             "(pip install 'snakemake-executor-plugin-worksteal[mpi]'), load the site's module, or set another launcher "
             "(--worksteal-launcher)"
+        )
+    if importlib.util.find_spec("mpi4py") is None:
+        raise LaunchError(
+            f"launcher {prefix[0]!r} needs mpi4py in {sys.executable}: "
+            "pip install 'snakemake-executor-plugin-worksteal[mpi]', or mpi4py built against the site's MPI"
         )
     return Launch(Path(prefix[0]).name, count, (program, *prefix[1:]))

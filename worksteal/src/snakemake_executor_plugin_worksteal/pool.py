@@ -103,8 +103,11 @@ class Pool:
             self._kill = kill
             self._send(("bye", kill))
         self._waker.send(b"x")
-        if self._thread.is_alive():
-            self._thread.join(self.session.grace_s + END_S)
+        try:
+            if self._thread.is_alive():
+                self._thread.join(self.session.grace_s + END_S)
+        except KeyboardInterrupt:
+            self.client.log("worksteal: jobs are killed without further grace")
         orderly = not self._thread.is_alive()
         self._end_launch(wait_s=END_S if orderly else 0.0)
         self._listener.close()

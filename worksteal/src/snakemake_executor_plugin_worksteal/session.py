@@ -63,6 +63,7 @@ class Session:
     memory_mb: int | None = None
     preload: list[str] = field(default_factory=list)
     grace_s: float = 10.0
+    trace: bool = False
     epoch: int = 0
 
     def write(self, folder: Path) -> Path:

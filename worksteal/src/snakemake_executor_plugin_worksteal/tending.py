@@ -29,7 +29,7 @@ UNCLEAR_S, LOOK_S = (
     0.01,
 )  # how long, and how often, to look again at an orphan that may be just executing a program
 UNKILLABLE_S = 5.0  # how long to wait for killed processes that are left of a task (they may hang in the file system)
-CATCHABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+QUIET_MS = 2  # how long nothing must happen before a spare is forked, if there is another: what runs has the cores first
 
 
 @dataclass(slots=True)
@@ -76,6 +76,7 @@ class Tender:
         self.bell, bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.alarm = (self.bell, bell)
         self._listen_to_signals(bell)
+        self.handled = warm.handled_signals()
         self.guard = self.guard_pipe = -1
         self._post_guard()
 
@@ -101,7 +102,11 @@ class Tender:
             if not self.abandoned:
                 poll.register(self.wire, select.POLLIN | (select.POLLOUT if self.wire.wants_write else 0))
             lacking = self.settings.kind == "warm" and not self.closing and len(self.spares) < self.settings.spares
-            events = dict(poll.poll(0 if lacking else self._wait_ms()))
+            patience = self._wait_ms()
+            if lacking:
+                quiet = QUIET_MS if self.spares else 0
+                patience = quiet if patience is None else min(quiet, patience)
+            events = dict(poll.poll(patience))
             if self.bell in events:
                 os.read(self.bell, 4096)
             if self.wire.fileno() in events:
@@ -195,7 +200,7 @@ class Tender:
             ],
             setsid=True,
             setsigmask=(),
-            setsigdef=CATCHABLE,
+            setsigdef=warm.CATCHABLE,
         )
 
     def _start_fork(self, task: Tended, key: bytes, changes: dict[str, str]) -> None:
@@ -255,7 +260,7 @@ class Tender:
 
         def life() -> NoReturn:
             os.close(write)
-            warm.wait_for_order(read, output, parent)
+            warm.wait_for_order(read, output, parent, self.handled)
 
         pid = self._fork(life)
         os.close(read)

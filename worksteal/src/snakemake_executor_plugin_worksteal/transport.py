@@ -17,6 +17,7 @@ class Transport(Protocol):
 
     def gather(self, own: Any) -> list[Any]: ...
     def send(self, to: int, message: Any) -> None: ...
+    def flush(self) -> bool: ...
     def receive(self) -> Iterator[tuple[int, Any]]: ...
     def close(self) -> None: ...
     def abort(self, why: str) -> NoReturn: ...
@@ -36,6 +37,10 @@ class Alone:
     def send(self, to: int, message: Any) -> None:
         """There is nobody to send to."""
         raise RuntimeError(f"an agent without peers sent a message to {to}")
+
+    def flush(self) -> bool:
+        """All is sent."""
+        return True
 
     def receive(self) -> Iterator[tuple[int, Any]]:
         """There is nobody to hear from."""
@@ -61,6 +66,7 @@ class Mpi:
         self._comm = MPI.COMM_WORLD.Dup()
         self.rank: int = self._comm.Get_rank()
         self.size: int = self._comm.Get_size()
+        self._outgoing: dict[int, list[Any]] = {}
         self._sending: list[Any] = []
 
     def gather(self, own: Any) -> list[Any]:
@@ -69,20 +75,34 @@ class Mpi:
         return found
 
     def send(self, to: int, message: Any) -> None:
-        """Send without waiting."""
-        self._sending.append(self._comm.isend(message, dest=to))
+        """Keep a message for `flush`."""
+        self._outgoing.setdefault(to, []).append(message)
+
+    def flush(self) -> bool:
+        """Send without waiting, to each agent all that is kept for it in one MPI message; True if MPI has sent all.
+
+        MPI's queue between two ranks is short, and what does not fit into it moves on only in calls of MPI at both: many
+        small messages would wait for the polls of two agents that sleep in between.
+        """
+        for to, messages in self._outgoing.items():
+            self._sending.append(self._comm.isend(messages, dest=to))
+        self._outgoing.clear()
+        if self._sending:
+            self._sending = [request for request in self._sending if not request.test()[0]]
+        return not self._sending
 
     def receive(self) -> Iterator[tuple[int, Any]]:
         """What has arrived, with its source."""
-        if self._sending:
-            self._sending = [request for request in self._sending if not request.test()[0]]
         status = self._mpi.Status()
         # Improbe takes the message out of the queue at once, so the receive below is of just that message.
         while (found := self._comm.improbe(status=status)) is not None:
-            yield status.Get_source(), found.recv()
+            source = status.Get_source()
+            for message in found.recv():
+                yield source, message
 
     def close(self) -> None:
-        """Leave MPI; every rank must come here."""
+        """Send what is kept, leave MPI; every rank must come here."""
+        self.flush()
         self._comm.Barrier()
         self._mpi.Finalize()
 

@@ -1,0 +1,217 @@
+"""Pools that cannot start, die again and again, or are not what was asked for; the order of jobs; the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import wait_for
+from snakemake_executor_plugin_worksteal.launch import LaunchError, allocated_nodes, choose_launch
+from snakemake_executor_plugin_worksteal.node import NodeError, find_devices, find_node, masks, memory_of_node
+
+ONE_JOB = "rule make:\n    output: 'out.txt'\n    shell: 'touch {output}'\n"
+
+
+def test_ranks_that_do_not_find_each_other_are_noticed(one):
+    """Several worlds of one rank: the usual result of mpi4py and mpiexec of different MPIs."""
+    one.write("Snakefile", ONE_JOB)
+    one.write("many.sh", '#!/bin/bash\nn=$1; shift\nfor i in $(seq $n); do "$@" & done; wait\n').chmod(0o755)
+    one.pool = ("--worksteal-launcher", f"{one.folder}/many.sh {{nodes}}", "--worksteal-nodes", "3")
+    output = one.run(fails=True)
+    assert re.search(r"asked for 3 agents, and they found themselves in MPI worlds of 1", output), output
+    one.assert_nothing_left()
+
+
+def test_a_launcher_that_is_missing_or_fails_says_so(one):
+    """Before any job has begun, with what the launcher printed."""
+    one.write("Snakefile", ONE_JOB)
+    one.pool = ("--worksteal-launcher", "no-such-launcher -n {nodes}")
+    assert "'no-such-launcher' is not on PATH" in one.run(fails=True)
+    one.write("broken.sh", "#!/bin/sh\necho no such partition >&2\nexit 5\n").chmod(0o755)
+    one.pool = ("--worksteal-launcher", f"{one.folder}/broken.sh", "--worksteal-restarts", "1")
+    output = one.run(fails=True)
+    assert re.search(r"the pool died 2 times .* ended with status 5 .*it printed: no such partition", output), output
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        (("--worksteal-devices", "gpu!"), "'auto', a number, or a list"),
+        (("--worksteal-slots", "0"), "slots is 0"),
+        (("--worksteal-launcher", "local", "--worksteal-nodes", "3"), "cannot be 3 nodes"),
+        (("--worksteal-address", "http://here"), "address"),
+        (("--immediate-submit", "--notemp"), "immediate-submit"),
+    ],
+)
+def test_settings_that_make_no_sense_get_a_sentence(one, setting, sentence):
+    """Bad settings are named before anything is started."""
+    one.write("Snakefile", ONE_JOB)
+    one.pool = ("--worksteal-launcher", "local")
+    output = one.run(*setting, fails=True)
+    assert sentence in output, output
+    assert "Traceback" not in output, output
+
+
+def test_a_job_that_always_kills_its_agent_ends_the_workflow(workflow):
+    """The pool is started again a few times, then the workflow ends with a sentence; what had finished is kept."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "good.txt", "bad.txt"
+        rule good:
+            output: "good.txt"
+            priority: 1
+            shell: "echo good >> ran; touch {output}"
+        rule bad:
+            input: "good.txt"
+            output: "bad.txt"
+            shell: "echo bad >> ran; runner=$PPID; kill -9 $(ps -o ppid= -p $runner); sleep 60"
+        """,
+    )
+    output = workflow.run("--worksteal-restarts", "2", fails=True)
+    assert "the pool died 3 times with no job finished in between" in output, output
+    assert workflow.lines("ran") == ["good", "bad", "bad", "bad"]
+    workflow.assert_nothing_left()
+
+
+def test_the_longest_go_first_once_durations_are_known(one):
+    """What a rule took in an earlier run, or `runtime`, puts its jobs ahead of shorter ones."""
+    one.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "short.txt", "long.txt", "stated.txt"
+        rule short:
+            output: "short.txt"
+            shell: "echo short >> order; touch {output}"
+        rule long:
+            output: "long.txt"
+            shell: "echo long >> order; sleep 0.5; touch {output}"
+        rule stated:
+            output: "stated.txt"
+            resources: runtime=5
+            shell: "echo stated >> order; touch {output}"
+        """,
+    )
+    one.pool = ("--worksteal-launcher", "local", "--worksteal-slots", "1")
+    one.run()
+    learnt = json.loads((one.folder / ".snakemake/worksteal/durations.json").read_text())
+    assert learnt["long"] > 0.5 > learnt["short"]
+    (one.folder / "order").unlink()
+    one.run("--forceall")
+    assert one.lines("order") == ["stated", "long", "short"]
+
+
+def test_affinity_and_large_command_lines(workflow):
+    """A hint is accepted, and so is a command longer than the system's limit for one argument."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(4)), "large.txt"
+        rule make:
+            output: "{n}.txt"
+            resources: affinity=lambda wildcards: f"part-{int(wildcards.n) % 2}"
+            shell: "touch {output}"
+        rule large:
+            output: "large.txt"
+            params: text="x" * 200_000
+            shell: "echo {params.text} | wc -c > {output}"
+        """,
+    )
+    workflow.run()
+    assert workflow.lines("large.txt") == ["200001"]
+
+
+def test_the_live_line_on_a_terminal(one):
+    """On a terminal one line is redrawn in place and Snakemake's own output stays whole."""
+    one.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(8))
+        rule make:
+            output: "{n}.txt"
+            shell: "sleep 0.4; touch {output}"
+        """,
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        one.command("--nocolor"), cwd=one.folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    one.started.append(process)
+    os.close(theirs)
+    screen = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        screen += piece
+    os.close(ours)
+    assert process.wait(30) == 0, screen.decode()
+    text = screen.decode()
+    assert re.search(r"\d of 8 done, 2 running, \d queued", text), text
+    # A redrawn line begins where the cursor is put back to, and what Snakemake prints begins on a line of its own.
+    for finished in re.finditer("Finished jobid", text):
+        assert text[: finished.start()].endswith("\n"), repr(text[finished.start() - 80 : finished.end()])
+
+
+def test_snakemake_gone_while_the_pool_starts(one):
+    """Killed before the pool is up, Snakemake leaves nothing behind either."""
+    one.write("Snakefile", ONE_JOB)
+    process = one.start("--worksteal-preload", "time")
+    wait_for(lambda: any("worksteal.agent" in " ".join(found.cmdline()) for found in one.left()))
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    one.assert_nothing_left(patience=60)
+
+
+def test_launch_of_allocations(tmp_path):
+    """Nodes are counted from what Slurm and PBS say; the launcher is chosen from that."""
+    assert allocated_nodes({}) == 0
+    assert allocated_nodes({"SLURM_JOB_ID": "1", "SLURM_JOB_NUM_NODES": "4"}) == 4
+    hosts = tmp_path / "hosts"
+    hosts.write_text("a\na\nb\n")
+    assert allocated_nodes({"PBS_NODEFILE": str(hosts)}) == 2
+    with pytest.raises(LaunchError, match="cannot be read"):
+        allocated_nodes({"PBS_NODEFILE": str(tmp_path / "none")})
+    path = {"PATH": os.environ["PATH"]}
+    assert choose_launch("auto", None, path).is_local
+    many = choose_launch("auto", None, {**path, "PBS_NODEFILE": str(hosts)})
+    assert many.command(tmp_path)[1:] == [
+        *("-n", "2", "-ppn", "1", sys.executable, "-m"),
+        *("snakemake_executor_plugin_worksteal.agent", str(tmp_path), "--mpi"),
+    ]
+    with pytest.raises(LaunchError, match="cannot be 3 nodes"):
+        choose_launch("local", 3, path)
+    with pytest.raises(LaunchError, match="is no command"):
+        choose_launch("mpiexec -n {ranks}", 2, path)
+
+
+def test_parts_of_a_node(tmp_path):
+    """Agents on one machine share what was found and each have what was stated; masks name just the given devices."""
+    cores = len(os.sched_getaffinity(0))
+    parts = [find_node("h", None, "auto", None, part=part, parts=2) for part in range(2)]
+    assert sum(part.cores for part in parts) == max(2, cores)
+    assert find_node("h", 7, "3", 500, part=1, parts=2).cores == 7
+    assert find_node("h", 7, "3", 500, part=1, parts=2).devices == ("0", "1", "2")
+    assert memory_of_node() > 100
+    for name in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl"):
+        (tmp_path / name).touch()
+    assert find_devices("auto", {}, tmp_path) == ("0", "1", "2")
+    assert find_devices("auto", {"ZE_AFFINITY_MASK": "0.0,0.1"}, tmp_path) == ("0.0", "0.1")
+    with pytest.raises(NodeError, match="'auto', a number, or a list"):
+        find_devices("gpu!", {}, tmp_path)
+    assert masks((), ()) == {}
+    assert masks(("4", "7"), (1,))["CUDA_VISIBLE_DEVICES"] == "7"
+    assert masks(("4", "7"), ())["CUDA_VISIBLE_DEVICES"] == "-1"

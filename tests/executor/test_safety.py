@@ -1,0 +1,148 @@
+"""Nobody but its own pool gets through to Snakemake, and nobody but Snakemake to the pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import wait_for
+from snakemake_executor_plugin_worksteal.channel import ChannelError, connect
+from snakemake_executor_plugin_worksteal.session import FILE, SessionError, make_secret, read_session, task_environment
+from snakemake_executor_plugin_worksteal.tasks import Task
+
+SLEEPERS = """
+rule all:
+    input: expand("{n}.txt", n=range(6))
+rule make:
+    output: "{n}.txt"
+    shell: "echo {wildcards.n} >> begun; while [ ! -e go ]; do sleep 0.05; done; touch {output}"
+"""
+
+
+class Bomb:
+    """A pickle that leaves a file where it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def raw(address: str) -> socket.socket:
+    """A socket to an address of the channel."""
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        end = socket.socket(socket.AF_UNIX)
+        end.connect(rest)
+    else:
+        host, _, port = rest.rpartition(":")
+        end = socket.create_connection((host, int(port)))
+    return end
+
+
+def test_strangers_are_refused_and_logged_while_the_workflow_goes_on(workflow, tmp_path):
+    """A wrong secret, garbage, a pickle, silence: each is turned away, and every job is done once."""
+    workflow.write("Snakefile", SLEEPERS)
+    process = workflow.start()
+    wait_for(lambda: bool(workflow.lines("begun")))
+    (path,) = (workflow.folder / ".snakemake" / "worksteal").glob(f"*/{FILE}")
+    session = json.loads(path.read_text())
+    bomb = pickle.dumps(Bomb(tmp_path / "exploded"))
+    held = []
+    for payload in (b"", b"GET / HTTP/1.1\r\n\r\n" * 20, bomb * 10, b"\xff" * 4096):
+        end = raw(session["address"])
+        held.append(end)
+        if payload:
+            end.sendall(payload)
+    with pytest.raises((ChannelError, TimeoutError)):
+        channel = connect(session["address"], os.urandom(32), 5.0)
+        channel.send(("submit", [Task(id=10**6)]))
+        channel.recv(5.0)
+    # One who has the secret but is not the pool that was started is turned away as well.
+    second = connect(session["address"], bytes.fromhex(session["secret"]), 5.0)
+    with pytest.raises((ChannelError, TimeoutError)):
+        second.recv(10.0)
+    workflow.write("go", "")
+    output, _ = process.communicate(timeout=60)
+    for end in held:
+        end.close()
+    assert process.returncode == 0, output
+    assert output.count("refused") + output.count("turned away") >= 2, output
+    assert sorted(workflow.lines("begun")) == list("012345")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_the_secret_is_nowhere_to_be_seen(workflow):
+    """It is in one file of mode 0600, not on a command line, not in a task's environment, and gone after the run."""
+    workflow.write("Snakefile", SLEEPERS + "    # its environment is looked at from outside\n")
+    process = workflow.start()
+    wait_for(lambda: bool(workflow.lines("begun")))
+    (path,) = (workflow.folder / ".snakemake" / "worksteal").glob(f"*/{FILE}")
+    secret = json.loads(path.read_text())["secret"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    for found in psutil.Process(process.pid).children(recursive=True):
+        words = " ".join(found.cmdline()) + " ".join(found.environ().values())
+        assert secret not in words
+    workflow.write("go", "")
+    process.communicate(timeout=60)
+    assert not path.exists()
+
+
+def test_a_secret_of_ones_own(one, tmp_path):
+    """`--worksteal-secret-file`: a file that others can read, or a short secret, is refused with a sentence."""
+    one.write("Snakefile", "rule make:\n    output: 'out.txt'\n    shell: 'touch {output}'\n")
+    secret = one.write("secret", "correct horse battery staple\n")
+    secret.chmod(0o644)
+    output = one.run("--worksteal-secret-file", "secret", fails=True)
+    assert re.search(r"secret can be read or written by others", output), output
+    secret.chmod(0o600)
+    one.run("--worksteal-secret-file", "secret")
+    secret.write_text("short")
+    with pytest.raises(SessionError, match="needs 16 or more"):
+        make_secret(secret)
+
+
+def test_an_agent_refuses_a_session_that_others_could_have_written(tmp_path):
+    """The session's file names what is run, so it must be its owner's alone."""
+    path = tmp_path / FILE
+    path.write_text("{}")
+    path.chmod(0o666)
+    with pytest.raises(SessionError, match="0600"):
+        read_session(tmp_path)
+    path.chmod(0o600)
+    with pytest.raises(SessionError, match="not the session file"):
+        read_session(tmp_path)
+    agent = [sys.executable, "-m", "snakemake_executor_plugin_worksteal.agent", str(tmp_path / "none")]
+    done = subprocess.run(agent, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "cannot read" in done.stderr
+
+
+def test_what_tasks_see_of_environments():
+    """Never a variable of an MPI launch; on another machine, that machine's own variables."""
+    given = {"A": "1", "PMI_RANK": "0", "SLURM_JOB_ID": "7", "TMPDIR": "/login", "HOSTNAME": "login"}
+    own = {"A": "2", "PMI_RANK": "3", "SLURM_JOB_ID": "7", "SLURM_NODEID": "5", "HOSTNAME": "node"}
+    assert task_environment(own, given, same_machine=True) == {
+        "A": "1",
+        "SLURM_JOB_ID": "7",
+        "TMPDIR": "/login",
+        "HOSTNAME": "login",
+    }
+    assert task_environment(own, given, same_machine=False) == {
+        "A": "1",
+        "SLURM_JOB_ID": "7",
+        "SLURM_NODEID": "5",
+        "HOSTNAME": "node",
+    }
