@@ -440,4 +440,10 @@ def test_summary_and_trace(workflow):
     assert all(event["dur"] >= 100_000 for event in tasks)
     assert summary["tasks"]["done"] == 12, summary
     assert 0 < summary["utilisation"] <= 1
+    assert summary["statistics"]["wait_s"]["max"] > 0.1
+    started = {rank: found["started"] for rank, found in summary["statistics"]["agents"].items()}
+    assert sum(started.values()) == 12
+    stolen = [event for event in events if event.get("name") == "steal"]
+    assert bool(stolen) == (len(started) > 1), started
+    assert (folder / "utilisation.png").stat().st_size > 1000
     assert not (folder / "session.json").exists()

@@ -3,10 +3,11 @@
 No clock, no socket, no thread and no global randomness are in it, so the same code runs over MPI, in one process, and in the
 simulator (module simulator), where delays and deaths are tried by seed.
 
-How work spreads. An agent starts what fits. One that has room and nothing to start asks a random other one, which gives half of what
-fits (every second task, so that both keep the mix). After two refusals it leaves *lifelines* (Saraswat et al., PPoPP 2011): requests
-that stay with some log2(n) neighbours, and is silent. Whoever gets more than it can start gives half of the rest to each of its
-lifelines in turn, the farthest first, which do the same: tasks that arrive at one agent reach all in log2(n) steps.
+How work spreads. A batch that is more than the pool can run at once is dealt out to all agents; a smaller one waits at the root for
+those who are idle. An agent that has room and nothing to start asks a random other one, which gives half of what fits (every
+second task, so that both keep the mix). After two refusals it leaves a *lifeline* with the root (after Saraswat et al., PPoPP 2011):
+a request that stays until it is answered, and is silent. Agents tell the root, with their results, what waits with them; the root
+sends lifelines on to those who have what fits. So no slot stays idle for long while a task waits anywhere that it could run.
 
 What is safe. A transfer stays the giver's until it is acknowledged. When an agent dies, the root takes a census: the survivors name
 the tasks they hold, and what nobody holds is queued again. So that each task is named by exactly one survivor, or by none if it was
@@ -19,6 +20,8 @@ docs/design.md has the invariants.
 from __future__ import annotations
 
 import random
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -30,6 +33,7 @@ from .messages import (
     Done,
     Give,
     Held,
+    Idle,
     Impossible,
     Nothing,
     Report,
@@ -42,11 +46,13 @@ from .messages import (
     Withdraw,
     Withdrawn,
     Withdrew,
+    uncovered,
 )
 from .queue import Waiting, entry
 from .tasks import Task
 
 UNLIMITED = -1
+ANY = Room(sys.maxsize, sys.maxsize, UNLIMITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class CoreConfig:
-    """misses: random victims asked in vain before the lifelines. status_s: shortest time between two status messages."""
+    """misses: random victims asked in vain before the lifeline. status_s: shortest time between two status messages."""
 
     misses: int = 2
     status_s: float = 1.0
@@ -108,14 +114,11 @@ class Core:
         # Stealing
         self._asking: int | None = None
         self._missed = 0
-        self._neighbours = self._find_neighbours()
-        self._lifelines: set[int] = set()  # where this agent's requests stay
-        self._dependants: dict[int, Room] = {}  # whose requests stay here, and the room they had
-        self._wanted: dict[int, tuple[Room, ...]] = {}  # what dependants were told that they would need
-        self._wants: dict[int, tuple[Room, ...]] = {}  # what this agent was told
+        self._lifeline = False  # whether the root has this agent's request
+        self._wants: tuple[Room, ...] = ()  # what the root said that there is
         # Transfers
         self._transfers = 0
-        self._transit: dict[int, tuple[int, tuple[Task, ...]]] = {}
+        self._transit: dict[int, tuple[int, tuple[Task, ...], bool]] = {}
         self._epoch = 0  # the last census that was answered (at the root: begun)
         self._heard = 0  # the last census that was heard of: while it is ahead of _epoch, nothing is given away
         self._asked = 0  # the last census that is to be answered
@@ -124,15 +127,22 @@ class Core:
         # Status
         self._told = 0
         self._told_at = float("-inf")
+        self._told_needs: tuple[Room, ...] = ()
         # The root's
         self._unfinished: dict[int, Task] = {}
         self._submitted = self._finished = self._given_up = 0
         self._census: tuple[set[int], set[int]] | None = None  # (still to answer, held)
         self._pool: dict[int, int] = {}
+        self._idle: dict[int, Room] = {}  # whose lifelines are here, and the room they had
+        self._offers: set[int] = set()  # those of them who may now get something
+        self._coming: Counter[int] = Counter()  # unacknowledged transfers that use up the receiver's lifeline
+        self._wanted: dict[int, tuple[Room, ...]] = {}  # what the idle were told that they would need
+        self._surplus: dict[int, tuple[Room, ...]] = {}  # who has tasks that wait, and what these need
         self._handlers: dict[type, Callable[[float, int, Any], None]] = {
             Steal: self._on_steal,
             Give: self._on_give,
             Nothing: self._on_nothing,
+            Idle: self._on_idle,
             Want: self._on_want,
             Acknowledge: self._on_acknowledge,
             Done: self._on_done,
@@ -171,10 +181,20 @@ class Core:
         return Room(len(self._cores), len(self._devices), self._mem_mb)
 
     @property
+    def spare(self) -> Room:
+        """What of the node is neither in use nor kept for a task that has waited long."""
+        return self._waiting.spare(self.free, self._patience)
+
+    @property
+    def waiting(self) -> list[Task]:
+        """The tasks that wait here."""
+        return list(self._waiting)
+
+    @property
     def holding(self) -> set[int]:
         """Ids of the tasks that are here in any form."""
         held = {task.id for task in self._waiting} | set(self._running) | {number for number, _ in self._results}
-        for _, tasks in self._transit.values():
+        for _, tasks, _ in self._transit.values():
             held.update(task.id for task in tasks)
         return held
 
@@ -227,19 +247,24 @@ class Core:
     def tick(self, now: float) -> None:
         """The time that `next_tick` named has come; also to be called once at the start, to look for work."""
         self.next_tick = None
-        self._tell_status(now)
+        if len(self._running) != self._told and self.rank != self.root:
+            self._told_at = now
+            self._tell(self._told_needs)
         self._settle(now)
 
     def drain(self) -> list[Any]:
         """The effects since the last call; results since then go in one message."""
-        if self._results:
-            results, self._results = self._results, []
-            if self.rank == self.root:
-                self._report(self.rank, results)
-            else:
-                self._told = len(self._running)
+        results, self._results = self._results, []
+        if self.rank == self.root:
+            self._report(self.rank, results)
+        else:
+            needs = self._waiting.needs(ANY) if self._waiting and self._may_give else ()
+            if results:
                 self.next_tick = None
-                self._send(self.root, Done(tuple(results), self._told))
+                self._told, self._told_needs = len(self._running), needs
+                self._send(self.root, Done(tuple(results), self._told, needs))
+            elif uncovered(needs, self._told_needs):
+                self._tell(needs)
         effects, self._effects = self._effects, []
         return effects
 
@@ -252,12 +277,12 @@ class Core:
             if task is None:
                 break
             self._start(task)
-        if self._dependants and self._waiting and self._heard == self._epoch:
-            self._share()
         if self._cores and len(self._alive) > 1:
             self._seek()
         elif self._missed:
             self._missed = 0
+        if self._offers:
+            self._share()
         if self.rank != self.root and len(self._running) != self._told and self.next_tick is None:
             self.next_tick = max(now, self._told_at + max(self.config.status_s, len(self._alive) / 200))
 
@@ -325,6 +350,8 @@ class Core:
                 gone.append(task.id)
         self._waiting.add(here)
         self._withdrew(gone)
+        if here:
+            self._offers.update(self._idle)
 
     def _give_up(self, task: Task) -> None:
         """At the root: no living agent can ever run a task."""
@@ -350,70 +377,115 @@ class Core:
 
     # Stealing
 
-    def _find_neighbours(self) -> list[int]:
-        """The agents that keep this one's lifelines: those 1, 2, 4, ... places on, among the living."""
-        place, size = self._alive.index(self.rank), len(self._alive)
-        found = {self._alive[(place + (1 << power)) % size] for power in range(size.bit_length())}
-        return sorted(found - {self.rank})
+    @property
+    def _may_give(self) -> bool:
+        """Not while a census is being taken that was not answered here."""
+        return self._heard == self._epoch
 
     def _seek(self) -> None:
         """Look for work: there is room and nothing to start."""
         if self._asking is not None:
             return
-        free = self._waiting.spare(self.free, self._patience)
+        free = self.spare
         if not free.cores:
             return
-        if self._missed < self.config.misses:
+        if self._lifeline:
+            if any(free.holds(*room) for room in self._wants):
+                self._leave_lifeline(free)
+        elif self._missed < self.config.misses:
             victim = self._alive[self._random.randrange(len(self._alive) - 1)]
             if victim == self.rank:
                 victim = self._alive[-1]
             self._asking = victim
             self.counts["asked"] += 1
             self._send(victim, Steal(free, False))
-        elif len(self._lifelines) < len(self._neighbours):
-            for rank in self._neighbours:
-                if rank not in self._lifelines:
-                    self._lifelines.add(rank)
-                    self._send(rank, Steal(free, True))
-        if self._wants:
-            for rank in [rank for rank, rooms in self._wants.items() if any(free.holds(*room) for room in rooms)]:
-                del self._wants[rank]
-                self._send(rank, Steal(free, True))
+        else:
+            self._leave_lifeline(free)
+
+    def _leave_lifeline(self, free: Room) -> None:
+        self._lifeline = True
+        self._wants = ()
+        if self.rank == self.root:
+            self._keep_lifeline(self.rank, free)
+        else:
+            self._send(self.root, Steal(free, True))
 
     def _on_steal(self, now: float, source: int, message: Steal) -> None:
         if source in self._dead:
             return
         if message.lifeline:
-            self._dependants[source] = message.room  # _settle shares
-            self._wanted.pop(source, None)
+            self._keep_lifeline(source, message.room)
             return
-        tasks = self._waiting.take(message.room) if self._heard == self._epoch else []
+        tasks = self._waiting.take(message.room) if self._may_give else []
         if tasks:
             self._give(source, tasks, answer=True)
         else:
             self._send(source, Nothing())
 
+    def _keep_lifeline(self, rank: int, room: Room) -> None:
+        """At the root: note who is idle. If something is on its way there, it was sent before that came and is used up by it."""
+        if not self._coming[rank]:
+            self._idle[rank] = room
+            self._wanted.pop(rank, None)
+            self._offers.add(rank)  # _settle shares
+
     def _share(self) -> None:
-        """Give half of what waits to each lifeline in turn, the farthest first."""
-        size = len(self.capacities)
-        for rank in sorted(self._dependants, key=lambda rank: (rank - self.rank) % size):
-            tasks = self._waiting.take(self._dependants[rank], len(self._dependants) + 1)
+        """At the root: give those who are idle equal parts of what waits here, or send them on to those who have what fits."""
+        for rank in sorted(self._offers & self._idle.keys()):
+            tasks = self._waiting.take(self._idle[rank], len(self._idle) + 1) if rank != self.rank else []
             if tasks:
-                del self._dependants[rank]
                 self._give(rank, tasks, answer=False)
-                if not self._waiting:
-                    return
                 continue
-            told = self._wanted.get(rank, ())
-            rooms = self._waiting.needs(self.capacities[rank].room)
-            # It would not know if it asked when what it was told is free.
-            if any(not any(room.holds(*other) for other in told) for room in rooms):
-                self._wanted[rank] = rooms
-                self._send(rank, Want(rooms))
+            if rank != self.rank and self._waiting:
+                self._tell_wanted(rank, self._waiting.needs(self.capacities[rank].room))
+            for giver in self._surplus:
+                if self._introduce(giver, rank):
+                    break
+        self._offers.clear()
+
+    def _introduce(self, giver: int, taker: int) -> bool:
+        """At the root: send a lifeline on to one who has something that fits; whether there was."""
+        needs, room = self._surplus[giver], self._idle[taker]
+        if giver == taker:
+            return False
+        if any(room.holds(*need) for need in needs):
+            del self._surplus[giver]  # until it tells what it has left
+            self._use_up(taker)
+            self._send(giver, Idle(taker, room))
+            return True
+        capacity = self.capacities[taker].room
+        self._tell_wanted(taker, tuple(need for need in needs if capacity.holds(*need)))
+        return False
+
+    def _tell_wanted(self, rank: int, needs: tuple[Room, ...]) -> None:
+        told = self._wanted.get(rank, ())
+        if uncovered(needs, told):
+            self._wanted[rank] = needs = told + needs
+            if rank == self.rank:
+                self._wants = needs
+            else:
+                self._send(rank, Want(needs))
+
+    def _use_up(self, rank: int) -> None:
+        self._idle.pop(rank, None)
+        self._wanted.pop(rank, None)
+
+    def _on_idle(self, now: float, source: int, message: Idle) -> None:
+        if message.rank in self._dead:
+            return
+        if self.rank == self.root:
+            if message.rank not in self._idle:
+                self._keep_lifeline(message.rank, message.room)
+            return
+        self._told_needs = ()  # the root is to hear what is left
+        tasks = self._waiting.take(message.room) if self._may_give else []
+        if tasks:
+            self._give(message.rank, tasks, answer=False)
+        else:
+            self._send(self.root, message)
 
     def _on_want(self, now: float, source: int, message: Want) -> None:
-        if source not in self._dead:
-            self._wants[source] = message.rooms  # _seek answers when there is room
+        self._wants = message.rooms  # _seek answers when there is room
 
     def _on_nothing(self, now: float, source: int, message: Nothing) -> None:
         if self._asking == source:
@@ -425,7 +497,10 @@ class Core:
     def _give(self, rank: int, tasks: Sequence[Task], *, answer: bool) -> None:
         self._transfers += 1
         given = tuple(tasks)
-        self._transit[self._transfers] = (rank, given)
+        self._transit[self._transfers] = (rank, given, answer)
+        if not answer and self.rank == self.root:
+            self._coming[rank] += 1
+            self._use_up(rank)
         self.counts["given"] += len(given)
         self._send(rank, Give(self._transfers, given, answer, self._epoch))
 
@@ -433,11 +508,12 @@ class Core:
         if source in self._dead:
             return  # the census counts these as the dead's
         self._heard = max(self._heard, message.epoch)
-        if message.answer and self._asking == source:
+        if not message.answer:
+            self._lifeline = False
+            self._wants = ()
+        elif self._asking == source:
             self._asking = None
-        elif not message.answer:
-            self._lifelines.discard(source)
-        self._missed = 0
+            self._missed = 0
         self.counts["got"] += 1
         self.counts["stolen"] += len(message.tasks)
         self._send(source, Acknowledge(message.transfer, self._epoch))
@@ -447,6 +523,8 @@ class Core:
         found = self._transit.pop(message.transfer, None)
         if found is None:
             return
+        if not found[2]:
+            self._coming[source] -= 1
         if message.epoch > self._epoch or (self._census is not None and message.epoch == self._epoch):
             # The receiver had answered a census before these came there, so it has not named them: their giver does.
             ids = [task.id for task in found[1]]
@@ -462,7 +540,7 @@ class Core:
     def _on_done(self, now: float, source: int, message: Done) -> None:
         if source in self._dead:
             return  # the census has these begin again; reported now, they would begin after they are known to have ended
-        self._pool[source] = message.running
+        self._hear_status(source, message.running, message.needs)
         self._report(source, message.items)
 
     def _report(self, rank: int, items: Iterable[tuple[int, Any]]) -> None:
@@ -471,15 +549,22 @@ class Core:
             self._finished += len(new)
             self._effects.append(Report(new))
 
-    def _tell_status(self, now: float) -> None:
-        if len(self._running) != self._told:
-            self._told = len(self._running)
-            self._told_at = now
-            self._send(self.root, Status(self._told))
+    def _tell(self, needs: tuple[Room, ...]) -> None:
+        self._told, self._told_needs = len(self._running), needs
+        self._send(self.root, Status(self._told, needs))
 
     def _on_status(self, now: float, source: int, message: Status) -> None:
         if source not in self._dead:
-            self._pool[source] = message.running
+            self._hear_status(source, message.running, message.needs)
+
+    def _hear_status(self, source: int, running: int, needs: tuple[Room, ...]) -> None:
+        self._pool[source] = running
+        self._surplus.pop(source, None)
+        if needs:
+            self._surplus[source] = needs
+            for taker in self._idle:
+                if self._introduce(source, taker):
+                    break
 
     # Withdrawing
 
@@ -509,9 +594,7 @@ class Core:
         self._alive = [other for other in self._alive if other != rank]
         self._homes.clear()
         self._slots.clear()
-        self._neighbours = self._find_neighbours()
-        self._lifelines.intersection_update(self._neighbours)
-        for table in (self._dependants, self._wanted, self._wants, self._pool):
+        for table in (self._idle, self._wanted, self._surplus, self._pool, self._coming):
             table.pop(rank, None)
         if self._asking == rank:
             self._asking = None
@@ -520,6 +603,7 @@ class Core:
     def _begin_census(self) -> None:
         self._epoch += 1
         self._heard = self._epoch
+        self._lifeline = False
         self._forget_lost()
         others = {rank for rank in self._alive if rank != self.rank}
         self._census = (others, set())
@@ -537,6 +621,7 @@ class Core:
             self._bury(rank)
         self._heard = max(self._heard, message.epoch)
         self._asked = message.epoch
+        self._lifeline = False  # it may have been sent on to the dead
         self._forget_lost()
         if not self._transit:
             self._answer_census()

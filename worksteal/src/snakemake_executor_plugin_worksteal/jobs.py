@@ -22,6 +22,7 @@ from .executor import Executor, wildcards_of
 from .tasks import Benchmark, Order, Script, Task
 
 DEVICE_RESOURCES = ("gpu", "gpus")
+SYSTEM_TMPDIR = "system_tmpdir"
 
 
 class Converter:
@@ -75,7 +76,14 @@ class Converter:
 
     def evaluate_tmpdir(self, job: Any) -> None:
         """Give a fast-path job the resource that Snakemake leaves open for jobs elsewhere."""
-        if isinstance(job.resources.get("tmpdir"), TBDString):
+        resources = job.resources
+        if not isinstance(resources.get("tmpdir"), TBDString):
+            return
+        if getattr(job.rule.resources["tmpdir"], "raw", None) == SYSTEM_TMPDIR:
+            # All resources evaluated anew, as below, would cost a fifth of all that Snakemake does for a small job.
+            resources[resources._names["tmpdir"][0]] = self.default_tmpdir
+            resources._set_name("tmpdir", resources._names["tmpdir"][0])
+        else:
             job._resources = job.rule.expand_resources(job.wildcards_dict, job.input, job.attempt)
 
     def expected(self, job: Any) -> float:

@@ -37,7 +37,7 @@ class Room(NamedTuple):
 
 
 class Steal(NamedTuple):
-    """Give me work that fits into `room`. As a lifeline the request stays until there is some."""
+    """Give me work that fits into `room`. As a lifeline (to the root) the request stays until there is some."""
 
     room: Room
     lifeline: bool
@@ -46,7 +46,8 @@ class Steal(NamedTuple):
 class Give(NamedTuple):
     """Tasks for you; they stay mine until you acknowledge `transfer`.
 
-    `answer`: to your Steal that is no lifeline. `epoch` is the last census that I have answered.
+    `answer`: to your Steal that is no lifeline; else your lifeline, if you have one, is used up. `epoch` is the last
+    census that I have answered.
     """
 
     transfer: int
@@ -59,8 +60,15 @@ class Nothing(NamedTuple):
     """I have no work for you."""
 
 
+class Idle(NamedTuple):
+    """Root to an agent that has work: this one looks for some. Back to the root: I have none that fits."""
+
+    rank: int
+    room: Room
+
+
 class Want(NamedTuple):
-    """I have work that fits your node but not what was free of it: ask again when one of `rooms` is free."""
+    """There is work that fits your node but not what was free of it: ask again when one of `rooms` is free."""
 
     rooms: tuple[Room, ...]
 
@@ -73,16 +81,18 @@ class Acknowledge(NamedTuple):
 
 
 class Done(NamedTuple):
-    """Results, and how many tasks run here now."""
+    """Results, how many tasks run here now, and what the least demanding tasks need that wait here."""
 
     items: tuple[tuple[int, Any], ...]
     running: int
+    needs: tuple[Room, ...]
 
 
 class Status(NamedTuple):
-    """How many tasks run here now."""
+    """How many tasks run here now, and what the least demanding tasks need that wait here."""
 
     running: int
+    needs: tuple[Room, ...]
 
 
 class Withdraw(NamedTuple):
@@ -109,6 +119,11 @@ class Held(NamedTuple):
 
     epoch: int
     ids: tuple[int, ...]
+
+
+def uncovered(needs: tuple[Room, ...], told: tuple[Room, ...]) -> bool:
+    """Whether one of `needs` could be met where none of those that were told can."""
+    return any(not any(need.holds(*other) for other in told) for need in needs)
 
 
 # Effects

@@ -92,6 +92,7 @@ class Simulation:
         self._ordered = network.jitter_s > 0 or network.slow > 0  # else the link keeps the order
         self._last: dict[tuple[int, int], float] = {}
         self._lost_after: dict[tuple[int, int], float] = {}
+        self._flying = 0  # messages and news of deaths that are on their way
         self._busy = 0
         self._busy_of = [0] * len(capacities)
         self._total = sum(capacity.cores for capacity in capacities)
@@ -163,15 +164,18 @@ class Simulation:
                 continue
             if self._random.random() < 0.5:
                 self._lost_after[rank, other] = self.now + self._random.random() * 4 * self.network.latency_s
+            self._flying += 1
             self._at(self.now + self._random.random() * detected_s, self._hear_death, other, rank)
 
     def _hear_death(self, rank: int, of: int) -> None:
+        self._flying -= 1
         if rank not in self.dead:
             self._note("died", of, "heard by", rank)
             self.cores[rank].died(self.now, of)
             self._obey(rank)
 
     def _arrive(self, source: int, to: int, message: Any) -> None:
+        self._flying -= 1
         if to in self.dead or (source in self.dead and self._lost_after.get((source, to), self.now) < self.now):
             return
         if self._checked:
@@ -219,6 +223,8 @@ class Simulation:
         if self._checked:
             core.check()
             self._check_books()
+            if not self._flying and all(due is None for due in self._ticks):
+                self._check_idle()
 
     def _send(self, source: int, to: int, message: Any) -> None:
         network = self.network
@@ -234,6 +240,7 @@ class Simulation:
             if self._random.random() < network.slow:
                 due += self._random.random() * network.slow_s
             self._last[source, to] = due = max(due, self._last.get((source, to), 0.0))
+        self._flying += 1
         self._at(due, self._arrive, source, to, message)
 
     def _start(self, rank: int, effect: Start) -> None:
@@ -287,6 +294,16 @@ class Simulation:
         assert len(self.submitted) == unfinished + accounted, (
             f"{len(self.submitted)} tasks were submitted, {unfinished} are unfinished, {accounted} accounted for"
         )
+
+    def _check_idle(self) -> None:
+        """Nothing is on its way: no task may wait anywhere that an agent could start."""
+        alive = [core for rank, core in enumerate(self.cores) if rank not in self.dead]
+        rooms = [core.spare for core in alive]
+        for core in alive:
+            for task in core.waiting:
+                for other, room in zip(alive, rooms, strict=True):
+                    fits = room.holds(task.cores, task.devices, task.mem_mb)
+                    assert not fits, f"task {task.id} waits at {core.rank} although {other.rank} has {room}"
 
     def check_end(self) -> None:
         """Assert what must hold when nothing is left to happen: every task has one end, and nobody holds or plans anything."""

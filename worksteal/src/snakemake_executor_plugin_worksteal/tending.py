@@ -101,7 +101,7 @@ class Tender:
         while self.tasks or not self.closing:
             if not self.abandoned:
                 poll.register(self.wire, select.POLLIN | (select.POLLOUT if self.wire.wants_write else 0))
-            lacking = self.settings.kind == "warm" and not self.closing and len(self.spares) < self.settings.spares
+            lacking = self.settings.kind == "warm" and not self.closing and len(self.spares) <= self.settings.spares // 2
             patience = self._wait_ms()
             if lacking:
                 quiet = QUIET_MS if self.spares else 0
@@ -115,7 +115,7 @@ class Tender:
             self._look(time.monotonic())
             self.wire.flush()
             if lacking and not events:
-                self.spares.append(self._fork_spare())
+                self._fork_spares()
         self._end()
 
     def note(self, line: dict[str, Any]) -> None:
@@ -252,6 +252,11 @@ class Tender:
             traceback.print_exc()
         finally:
             os._exit(70)
+
+    def _fork_spares(self) -> None:
+        """Several at once: after each fork the first write to each page is a page fault in this process too."""
+        while len(self.spares) < self.settings.spares:
+            self.spares.append(self._fork_spare())
 
     def _fork_spare(self) -> Spare:
         output = open_output(self.folder)

@@ -169,7 +169,6 @@ def wait_for_order(pipe: int, output: int, parent: int, handled: Sequence[int]) 
     tempfile.tempdir = None
     _reseed()
     open_streams()
-    _rehearse()
     with open(pipe, "rb") as file:
         message = file.read()
     if not message:
@@ -183,16 +182,6 @@ def wait_for_order(pipe: int, output: int, parent: int, handled: Sequence[int]) 
         _leave(_guarded(lambda: _benchmarked(order, order.benchmark, code)))
     _set_threads(order.threads)
     _leave(_run_script(order.script, code))
-
-
-def _rehearse() -> None:
-    """Touch what an order will touch, while nobody waits: after a fork the first write to each page is a page fault."""
-    order = Order(script=Script("", "", (), b""))
-    pickle.loads(pickle.dumps((order, dict(os.environ), b"")))
-    processes.mark({})
-    _set_threads(order.threads)
-    exec(compile("", "", "exec", dont_inherit=True), {})
-    gc.collect()
 
 
 def _default_signals(handled: Sequence[int]) -> None:
