@@ -2,16 +2,16 @@
 
     python benchmarks/bench_worksteal_peers.py [--tasks 20000] [--rounds 3] [--sides worksteal,mpi4py.futures]
 
-Two things are timed, in rounds in which every side has its turn in a process of its own. (1) Empty tasks a second, from
-the first submission to the last result. worksteal's are orders of nothing: what moving a task to an agent, stealing and
-reporting cost, with no process made, like the peers' functions in long-lived workers. What it takes with a fork for each
-(a script `pass`, isolated as jobs are) is said apart. (2) The time of 200 log-normal sleeps over 8 workers: by an ideal
-queue 1.614 s in file order and 1.251 s longest first. The peers get them in file order; worksteal runs each in a fork,
-with expected durations and without. Every pool is up and warm before. The peers are optional (pip install mpi4py mpich
-parsl dask-mpi distributed): one that is not installed is left out.
+Two things are timed, in rounds in which every side has its turn in a process of its own. (1) Empty tasks a second,
+from the first submission to the last result. worksteal's are orders of nothing: what moving a task to an agent,
+stealing and reporting cost, with no process made, like the peers' functions in long-lived workers. What it takes with
+a fork for each (a script `pass`, isolated as jobs are) is said apart. (2) The time of 200 log-normal sleeps over 8
+workers: by an ideal queue 1.614 s in file order and 1.251 s longest first. The peers get them in file order; worksteal
+runs each in a fork, with expected durations and without. Every pool is up and warm before. The peers are optional
+(pip install mpi4py mpich parsl dask-mpi distributed): one that is not installed is left out.
 
-The last line is JSON: `ratio` is worksteal's tasks/s over the fastest peer's, `bound_over_makespan` how near each came to
-the ideal queue, longest first.
+The last line is JSON: `ratio` is worksteal's tasks/s over the fastest peer's, `bound_over_makespan` how near each came
+to the ideal queue, longest first.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ def empty() -> None:
 
 def nap(seconds: float) -> None:
     """Sleep."""
+    import time  # Parsl sends the function without its module
+
     time.sleep(seconds)
 
 
@@ -118,6 +120,7 @@ def side_parsl(tasks: int) -> dict[str, float]:
     executor = HighThroughputExecutor(
         address="127.0.0.1",
         max_workers_per_node=WORKERS,
+        cores_per_worker=1e-3,
         provider=LocalProvider(init_blocks=1, min_blocks=1, max_blocks=1),
     )
     with parsl.load(Config(executors=[executor], run_dir=tempfile.mkdtemp(dir="."))):
@@ -133,9 +136,7 @@ def side_dask(tasks: int) -> dict[str, float]:
     dask_mpi.initialize(nthreads=1, dashboard=False, local_directory=".")
     with Client() as client:
         client.wait_for_workers(WORKERS)
-        figures = time_peer(lambda *call: client.submit(*call, pure=False), wait, tasks)
-    dask_mpi.core.send_close_signal()
-    return figures
+        return time_peer(lambda *call: client.submit(*call, pure=False), wait, tasks)
 
 
 # worksteal
@@ -309,7 +310,14 @@ def measure(side: str, tasks: int) -> dict[str, float]:
         command += ["--only", side, "--tasks", str(tasks), "--out", str(out)]
         with words.open("wb") as said:
             process = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+                command,
+                cwd=folder,
+                # Peers start programs of their own from this Python's environment.
+                env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"},
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
             )
             try:
                 process.wait(LIMIT_S)

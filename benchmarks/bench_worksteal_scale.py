@@ -2,10 +2,11 @@
 
     python benchmarks/bench_worksteal_scale.py [--agents 10000] [--slots 12] [--tasks 1000000] [--per-slot 8] [--seed 1]
 
-The agents are the real ones (module core), clock and network are simulated: 1 ms a message, 100 MB/s out of an agent, 200 bytes a task.
-All tasks come to the first agent at time 0; durations are log-normal, mean 60 s, sigma 1. The central queue serves the same tasks by
-the same rule: in the order of submission where durations are unknown, longest first where they are expected. Of both, not only the
-end is compared (the longest task may decide that alone) but also when 99 % of the tasks had ended. The last line is JSON.
+The agents are the real ones (module core), clock and network are simulated: 1 ms a message, 100 MB/s out of an agent,
+200 bytes a task. All tasks come to the first agent at time 0; durations are log-normal, mean 60 s, sigma 1. The central
+queue serves the same tasks by the same rule: in the order of submission where durations are unknown, longest first
+where they are expected. Of both, not only the end is compared (the longest task may decide that alone) but also when 99
+% of the tasks had ended. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def one_pool(agents: int, slots: int, tasks: int, seed: int, *, known: bool) -> 
     outcome = pool.run()
     took = time.perf_counter() - begun
     if len(outcome.reports) != tasks:
-        raise SystemExit(f"{tasks} tasks were submitted and {len(outcome.reports)} were reported: the core loses tasks.")
+        raise SystemExit(f"{tasks} tasks were submitted and {len(outcome.reports)} were reported: the core lost some.")
     ends = sorted(central_queue(sorted(durations, reverse=True) if known else durations, agents * slots))
     reports = sorted(at for at, _ in outcome.reports.values())
     most = max(0, math.ceil(0.99 * tasks) - 1)
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=10_000)
     parser.add_argument("--slots", type=int, default=12)
     parser.add_argument("--tasks", type=int, default=1_000_000)
-    parser.add_argument("--per-slot", type=int, default=8, help="tasks a slot where pools of several sizes are compared")
+    parser.add_argument("--per-slot", type=int, default=8, help="tasks a slot in the comparison of sizes")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     large = []

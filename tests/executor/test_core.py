@@ -12,6 +12,7 @@ from snakemake_executor_plugin_worksteal.messages import (
     Done,
     Give,
     Held,
+    Idle,
     Impossible,
     Nothing,
     Report,
@@ -173,48 +174,85 @@ def test_a_thief_gets_only_what_fits_its_room() -> None:
     assert sent(core.drain(), Nothing) == [(0, Nothing())]
 
 
-def test_two_refusals_then_lifelines_then_silence() -> None:
+def test_two_refusals_then_a_lifeline_then_silence() -> None:
     core = pool(*[2] * 16, rank=5)
     core.tick(0.0)
     for _ in range(2):
         [(victim, message)] = sent(core.drain(), Steal)
         assert not message.lifeline
         core.message(0.0, victim, Nothing())
-    lifelines = sent(core.drain(), Steal)
-    assert [to for to, _ in lifelines] == [6, 7, 9, 13]
-    assert all(message == Steal(Room(2, 0, UNLIMITED), True) for _, message in lifelines)
+    assert core.drain() == [Send(0, Steal(Room(2, 0, UNLIMITED), True))]
     core.message(0.0, 9, Steal(Room(2), False))
     assert core.drain() == [Send(9, Nothing())]
     assert core.next_tick is None
 
 
-def test_whoever_gets_too_much_shares_it_with_its_lifelines_the_farthest_first() -> None:
-    core = pool(*[1] * 8, rank=4)
-    for rank in (3, 2, 0):
-        core.message(0.0, rank, Steal(Room(1), True))
-    core.drain()
-    gives = sent(give(core, 7, *(Task(number) for number in range(9))), Give)
-    assert [(to, len(message.tasks)) for to, message in gives] == [(0, 2), (2, 2), (3, 2)]
-    assert core.queued == 2
+def test_what_waits_at_the_root_is_shared_equally_among_lifelines() -> None:
+    core = pool(*[3] * 8)
+    for rank in (3, 2, 6):
+        core.message(0.0, rank, Steal(Room(3), True))
+    core.submit(0.0, [Task(number) for number in range(15)])
+    assert [(to, len(message.tasks)) for to, message in sent(core.drain(), Give)] == [(3, 3), (2, 3), (6, 3)]
+    assert core.queued == 3
 
 
-def test_a_lifeline_whose_room_is_too_small_is_told_what_is_wanted_and_asks_when_it_has_that() -> None:
-    giver = pool(4, 4)
-    giver.message(0.0, 1, Steal(Room(1), True))
-    giver.submit(0.0, [Task(0, cores=4)])
-    giver.submit(0.0, [Task(1, cores=4), Task(2, cores=4, devices=0)])
-    [(to, message)] = sent(giver.drain(), Want)
-    assert (to, message) == (1, Want((Room(4),)))
-    giver.submit(0.0, [Task(3, cores=2)])
-    assert sent(giver.drain(), Want) == [(1, Want((Room(2),)))], "it must hear of what needs less"
+def test_a_lifeline_that_crosses_work_for_the_same_agent_is_used_up_by_it() -> None:
+    core = pool(1, 1)
+    core.submit(0.0, [Task(number) for number in range(5)])
+    [(_, message)] = sent(core.drain(), Give)
+    core.message(0.0, 1, Steal(Room(1), True))
+    assert not core.drain()
+    core.message(0.0, 1, Acknowledge(message.transfer, 0))
+    core.message(0.0, 1, Steal(Room(1), True))
+    assert len(sent(core.drain(), Give)) == 1
 
-    receiver = pool(4, 4, rank=1)
-    give(receiver, 0, Task(4, cores=3))
-    for answer in (Nothing(), Nothing(), message):
-        receiver.message(0.0, 0, answer)
-    assert not [steal for _, steal in sent(receiver.drain(), Steal) if steal.room.cores == 4]
-    receiver.finished(1.0, 4, "result")
-    assert (0, Steal(Room(4, 0, UNLIMITED), True)) in sent(receiver.drain(), Steal)
+
+def test_the_root_sends_a_lifeline_on_to_one_who_has_what_fits() -> None:
+    core = pool(1, 4, 4, 4)
+    core.message(0.0, 2, Steal(Room(1), True))
+    core.message(0.0, 1, Status(4, (Room(2),)))
+    assert not sent(core.drain(), Idle)
+    core.message(0.0, 3, Steal(Room(2), True))
+    assert sent(core.drain(), Idle) == [(1, Idle(3, Room(2)))]
+    core.message(0.0, 2, Steal(Room(2), True))
+    assert not core.drain(), "not before agent 1 has told what it has left"
+    core.message(0.0, 1, Status(4, (Room(2),)))
+    assert sent(core.drain(), Idle) == [(1, Idle(2, Room(2)))]
+
+
+def test_who_gets_a_lifeline_gives_half_or_hands_it_back_and_tells_what_is_left() -> None:
+    core = pool(1, 1, 1, rank=1)
+    assert sent(give(core, 0, Task(0), Task(1), Task(2)), Status) == [(0, Status(1, (Room(1),)))]
+    core.message(0.0, 0, Idle(2, Room(1)))
+    effects = core.drain()
+    assert [(to, message.tasks, message.answer) for to, message in sent(effects, Give)] == [(2, (Task(1),), False)]
+    assert sent(effects, Status) == [(0, Status(1, (Room(1),)))]
+    core.message(0.0, 0, Idle(2, Room(1)))
+    assert not sent(core.drain(), Status)
+    core.message(0.0, 0, Idle(2, Room(1)))
+    assert core.drain() == [Send(0, Idle(2, Room(1)))]
+
+
+def test_a_lifeline_whose_room_is_too_small_is_told_what_is_wanted() -> None:
+    core = pool(4, 4, 4)
+    core.message(0.0, 1, Steal(Room(1), True))
+    core.submit(0.0, [Task(0, cores=4)])
+    core.submit(0.0, [Task(1, cores=4)])
+    assert sent(core.drain(), Want) == [(1, Want((Room(4),)))]
+    core.submit(0.0, [Task(2, cores=4)])
+    assert not core.drain(), "it knows"
+    core.message(0.0, 2, Status(4, (Room(2),)))
+    assert sent(core.drain(), Want) == [(1, Want((Room(4), Room(2))))]
+
+
+def test_who_is_told_what_is_wanted_asks_when_it_has_the_room() -> None:
+    core = pool(4, 4, rank=1)
+    give(core, 0, Task(0, cores=3))
+    for answer in (Nothing(), Nothing(), Want((Room(3), Room(4)))):
+        core.message(0.0, 0, answer)
+    assert sent(core.drain(), Steal)[-1] == (0, Steal(Room(1, 0, UNLIMITED), True))
+    core.finished(1.0, 0, "result")
+    assert sent(core.drain(), Steal) == [(0, Steal(Room(4, 0, UNLIMITED), True))]
 
 
 # Affinity
@@ -263,15 +301,15 @@ def test_results_between_two_drains_go_in_one_message() -> None:
     give(core, 0, Task(0), Task(1), Task(2))
     core.finished(1.0, 0, "first")
     core.finished(1.0, 1, "second")
-    assert sent(core.drain(), Done) == [(0, Done(((0, "first"), (1, "second")), 1))]
+    assert sent(core.drain(), Done) == [(0, Done(((0, "first"), (1, "second")), 1, ()))]
 
 
 def test_each_result_is_reported_once() -> None:
     core = pool(1, 1)
     core.submit(0.0, [Task(0)])
     core.drain()
-    core.message(1.0, 1, Done(((0, "result"),), 0))
-    core.message(1.0, 1, Done(((0, "result"),), 0))
+    core.message(1.0, 1, Done(((0, "result"),), 0, ()))
+    core.message(1.0, 1, Done(((0, "result"),), 0, ()))
     assert [effect for effect in core.drain() if isinstance(effect, Report)] == [Report([(0, 1, "result")])]
 
 
@@ -281,10 +319,10 @@ def test_status_is_told_after_a_while_once() -> None:
     give(core, 0, Task(0), Task(1))
     assert core.next_tick is not None
     core.tick(core.next_tick)
-    assert sent(core.drain(), Status) == [(0, Status(2))]
+    assert sent(core.drain(), Status) == [(0, Status(2, ()))]
     assert core.next_tick is None
     root = pool(1, 3)
-    root.message(0.0, 1, Status(2))
+    root.message(0.0, 1, Status(2, ()))
     assert root.pool_running == 2
 
 
@@ -338,7 +376,7 @@ def test_a_result_that_the_dead_had_sent_is_dropped_when_the_task_is_to_begin_ag
     core.message(0.0, 1, Steal(Room(1), False))
     core.drain()
     core.died(1.0, 1)
-    core.message(1.0, 1, Done(((1, "late"),), 0))
+    core.message(1.0, 1, Done(((1, "late"),), 0, ()))
     assert not [effect for effect in core.drain() if isinstance(effect, Report)]
     assert core.unfinished == 2
     core.check()

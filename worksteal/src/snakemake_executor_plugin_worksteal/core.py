@@ -1,20 +1,21 @@
 """The scheduling core: the state machine of one agent. Events in (method calls with the time), effects out (`drain`).
 
-No clock, no socket, no thread and no global randomness are in it, so the same code runs over MPI, in one process, and in the
-simulator (module simulator), where delays and deaths are tried by seed.
+No clock, no socket, no thread and no global randomness are in it, so the same code runs over MPI, in one process, and
+in the simulator (module simulator), where delays and deaths are tried by seed.
 
-How work spreads. A batch that is more than the pool can run at once is dealt out to all agents; a smaller one waits at the root for
-those who are idle. An agent that has room and nothing to start asks a random other one, which gives half of what fits (every
-second task, so that both keep the mix). After two refusals it leaves a *lifeline* with the root (after Saraswat et al., PPoPP 2011):
-a request that stays until it is answered, and is silent. Agents tell the root, with their results, what waits with them; the root
-sends lifelines on to those who have what fits. So no slot stays idle for long while a task waits anywhere that it could run.
+How work spreads. A batch that is more than the pool can run at once is dealt out to all agents; a smaller one waits at
+the root for those who are idle. An agent that has room and nothing to start asks a random other one, which gives half
+of what fits (every second task, so that both keep the mix). After two refusals it leaves a *lifeline* with the root
+(after Saraswat et al., PPoPP 2011): a request that stays until it is answered, and is silent. Agents tell the root,
+with their results, what waits with them; the root sends lifelines on to those who have what fits. So no slot stays idle
+for long while a task waits anywhere that it could run.
 
-What is safe. A transfer stays the giver's until it is acknowledged. When an agent dies, the root takes a census: the survivors name
-the tasks they hold, and what nobody holds is queued again. So that each task is named by exactly one survivor, or by none if it was
-lost: a survivor answers when all that it gave has been acknowledged, and gives nothing until then; who is given something by one that
-has answered gives nothing before having answered too (else it might give it to the dead); what was acknowledged by one that had
-answered before it came there is named by its giver; and after the answer nothing from the dead is accepted.
-docs/design.md has the invariants.
+What is safe. A transfer stays the giver's until it is acknowledged. When an agent dies, the root takes a census: the
+survivors name the tasks they hold, and what nobody holds is queued again. So that each task is named by exactly one
+survivor, or by none if it was lost: a survivor answers when all that it gave has been acknowledged, and gives nothing
+until then; who is given something by one that has answered gives nothing before having answered too (else it might give
+it to the dead); what was acknowledged by one that had answered before it came there is named by its giver; and after
+the answer nothing from the dead is accepted. docs/design.md has the invariants.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class Core:
         self._census: tuple[set[int], set[int]] | None = None  # (still to answer, held)
         self._pool: dict[int, int] = {}
         self._idle: dict[int, Room] = {}  # whose lifelines are here, and the room they had
-        self._offers: set[int] = set()  # those of them who may now get something
+        self._offers: list[int] = []  # those of them who may now get something
         self._coming: Counter[int] = Counter()  # unacknowledged transfers that use up the receiver's lifeline
         self._wanted: dict[int, tuple[Room, ...]] = {}  # what the idle were told that they would need
         self._surplus: dict[int, tuple[Room, ...]] = {}  # who has tasks that wait, and what these need
@@ -319,12 +320,14 @@ class Core:
     def _deal(self, need: Room, group: list[Task], places: dict[int, list[Task]]) -> None:
         """Add tasks that need the same to what goes to the agents.
 
-        More of them than the pool can run at once are dealt to all like cards, best first and there and back, so that each agent
-        has the same mix. Fewer stay here for those who look for work, or go to any node that can hold them if this one cannot.
+        More of them than the pool can run at once are dealt to all like cards, best first and there and back, so that
+        each agent has the same mix. Fewer stay here for those who look for work, or go to any node that can hold them
+        if this one cannot.
         """
         if need not in self._slots:
             fits = [(rank, self.capacities[rank].room.times(*need)) for rank in self._alive]
-            self._slots[need] = [rank for rank, times in fits for _ in range(times)]
+            most = max(times for _, times in fits)
+            self._slots[need] = [rank for turn in range(most) for rank, times in fits if turn < times]
         slots = self._slots[need]
         if not slots:
             for task in group:
@@ -351,7 +354,7 @@ class Core:
         self._waiting.add(here)
         self._withdrew(gone)
         if here:
-            self._offers.update(self._idle)
+            self._offers = list(self._idle)
 
     def _give_up(self, task: Task) -> None:
         """At the root: no living agent can ever run a task."""
@@ -423,15 +426,20 @@ class Core:
             self._send(source, Nothing())
 
     def _keep_lifeline(self, rank: int, room: Room) -> None:
-        """At the root: note who is idle. If something is on its way there, it was sent before that came and is used up by it."""
+        """At the root: note who is idle. If work is on its way there, the request is older and is used up by it."""
         if not self._coming[rank]:
             self._idle[rank] = room
             self._wanted.pop(rank, None)
-            self._offers.add(rank)  # _settle shares
+            self._offers.append(rank)  # _settle shares
 
     def _share(self) -> None:
-        """At the root: give those who are idle equal parts of what waits here, or send them on to those who have what fits."""
-        for rank in sorted(self._offers & self._idle.keys()):
+        """At the root: give the idle equal parts of what waits here, or send them on to those who have what fits."""
+        offers, self._offers = self._offers, []
+        for rank in offers:
+            if rank not in self._idle:
+                continue
+            if not self._waiting and not self._surplus:
+                break
             tasks = self._waiting.take(self._idle[rank], len(self._idle) + 1) if rank != self.rank else []
             if tasks:
                 self._give(rank, tasks, answer=False)
@@ -441,10 +449,9 @@ class Core:
             for giver in self._surplus:
                 if self._introduce(giver, rank):
                     break
-        self._offers.clear()
 
     def _introduce(self, giver: int, taker: int) -> bool:
-        """At the root: send a lifeline on to one who has something that fits; whether there was."""
+        """At the root: send a lifeline on to one who has tasks that wait, if one of them fits; whether it does."""
         needs, room = self._surplus[giver], self._idle[taker]
         if giver == taker:
             return False
@@ -539,7 +546,7 @@ class Core:
 
     def _on_done(self, now: float, source: int, message: Done) -> None:
         if source in self._dead:
-            return  # the census has these begin again; reported now, they would begin after they are known to have ended
+            return  # the census has these begin again, which must not happen to a task that was reported
         self._hear_status(source, message.running, message.needs)
         self._report(source, message.items)
 
@@ -613,7 +620,7 @@ class Core:
             self._end_census()
 
     def _forget_lost(self) -> None:
-        """What is on its way to the dead is nobody's now: whether it came there, and went on from there, the census shows."""
+        """What is on its way to the dead is nobody's now: if it came there and went on, the census shows that."""
         self._transit = {number: found for number, found in self._transit.items() if found[0] not in self._dead}
 
     def _on_census(self, now: float, source: int, message: Census) -> None:

@@ -1,8 +1,8 @@
-"""A pool of agents in one process under a virtual clock: real cores, a simulated network, deaths. All of it follows from the seed.
+"""A pool of agents in one process under a virtual clock: real cores, a simulated network, deaths, all from one seed.
 
-The network keeps the order of the messages of one pair of agents (as MPI does) and of nothing else. What an agent sends leaves one
-after the other at the link's bandwidth. An agent that dies does nothing more; what it had sent may still arrive, and each survivor
-hears of the death at another time.
+The network keeps the order of the messages of one pair of agents (as MPI does) and of nothing else. What an agent sends
+leaves one after the other at the link's bandwidth. An agent that dies does nothing more; what it had sent may still
+arrive, and each survivor hears of the death at another time.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
-from .core import Capacity, Core, CoreConfig
+from .core import Capacity, Core
 from .messages import Give, Impossible, Report, Send, Start, Withdrawn
 from .tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Times in seconds, sizes in bytes. A message takes latency_s, up to jitter_s more, and with probability slow up to slow_s more."""
+    """Times in seconds, sizes in bytes.
+
+    A message takes latency_s, up to jitter_s more, and with probability `slow` up to slow_s more.
+    """
 
     latency_s: float = 0.001
     jitter_s: float = 0.0
@@ -37,9 +40,9 @@ class Network:
 class Outcome:
     """What came of a simulation. Times are seconds of the virtual clock.
 
-    makespan: when the root knew the last task to be finished, withdrawn or impossible. all_busy: when every core of every living
-    agent was first in use. busy: (time, cores in use) at each change, but at most one point a `resolution`. starts: (time, rank,
-    agent's next start number) by task, in order. reports: (time, rank) by task.
+    makespan: when the root knew the last task to be finished, withdrawn or impossible. all_busy: when every core of
+    every living agent was first in use. busy: (time, cores in use) at each change, at most one point a `resolution`.
+    messages: by the name of their class. starts: (time, rank) of each start, by task. reports: (time, rank) by task.
     """
 
     makespan: float = 0.0
@@ -57,8 +60,8 @@ class Outcome:
 class Simulation:
     """A pool. Say what is to happen (`submit_at`, `withdraw_at`, `kill_at`), then `run`.
 
-    durations: seconds by task id. core: the class that is tried. checked: after every event call `check()` of the core that handled it
-    and compare the root's books with what was reported (AssertionError, with the last events as a note). resolution: seconds.
+    durations: seconds by task id. core: the class that is tried. resolution: seconds. checked: after every event call
+    `check()` of the core that handled it, and the other laws below (AssertionError, the last events as a note).
     """
 
     def __init__(
@@ -68,7 +71,6 @@ class Simulation:
         *,
         seed: int = 0,
         network: Network = Network(),
-        config: CoreConfig = CoreConfig(),
         core: type[Core] = Core,
         checked: bool = False,
         resolution: float = 0.0,
@@ -76,7 +78,7 @@ class Simulation:
         self.capacities = capacities
         self.durations = durations
         self.network = network
-        self.cores = [core(rank, capacities, seed=seed, config=config) for rank in range(len(capacities))]
+        self.cores = [core(rank, capacities, seed=seed) for rank in range(len(capacities))]
         self.now = 0.0
         self.dead: dict[int, float] = {}  # when each died
         self.outcome = Outcome()
@@ -306,7 +308,7 @@ class Simulation:
                     assert not fits, f"task {task.id} waits at {core.rank} although {other.rank} has {room}"
 
     def check_end(self) -> None:
-        """Assert what must hold when nothing is left to happen: every task has one end, and nobody holds or plans anything."""
+        """Assert what must hold when nothing is left to happen: tasks have an end, nobody holds or plans anything."""
         outcome = self.outcome
         ends = outcome.reports.keys() | outcome.withdrawn | outcome.impossible.keys()
         assert ends == self.submitted.keys(), f"no end of tasks {sorted(self.submitted.keys() - ends)}"
@@ -317,7 +319,7 @@ class Simulation:
 
 
 def central_queue(durations: Iterable[float], slots: int) -> list[float]:
-    """When each task of one core ends, s, if one queue without delay serves `slots` slots in the order given: the bound."""
+    """When each task of one core ends, s, if one queue without delay serves `slots` slots in the order given."""
     free = [0.0] * slots
     heapify(free)
     ends = []

@@ -29,7 +29,9 @@ UNCLEAR_S, LOOK_S = (
     0.01,
 )  # how long, and how often, to look again at an orphan that may be just executing a program
 UNKILLABLE_S = 5.0  # how long to wait for killed processes that are left of a task (they may hang in the file system)
-QUIET_MS = 2  # how long nothing must happen before a spare is forked, if there is another: what runs has the cores first
+QUIET_MS = (
+    2  # how long nothing must happen before a spare is forked, if there is another: what runs has the cores first
+)
 
 
 @dataclass(slots=True)
@@ -101,7 +103,9 @@ class Tender:
         while self.tasks or not self.closing:
             if not self.abandoned:
                 poll.register(self.wire, select.POLLIN | (select.POLLOUT if self.wire.wants_write else 0))
-            lacking = self.settings.kind == "warm" and not self.closing and len(self.spares) <= self.settings.spares // 2
+            lacking = (
+                self.settings.kind == "warm" and not self.closing and len(self.spares) <= self.settings.spares // 2
+            )
             patience = self._wait_ms()
             if lacking:
                 quiet = QUIET_MS if self.spares else 0

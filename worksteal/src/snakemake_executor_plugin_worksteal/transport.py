@@ -57,7 +57,7 @@ class Alone:
 class Mpi:
     """Agents as the ranks of one MPI launch. MPI is started here, so whatever must be forked is forked before."""
 
-    idle_s: float | None = 0.01
+    idle_s: float | None = 0.05
 
     def __init__(self) -> None:
         from mpi4py import MPI
@@ -81,8 +81,8 @@ class Mpi:
     def flush(self) -> bool:
         """Send without waiting, to each agent all that is kept for it in one MPI message; True if MPI has sent all.
 
-        MPI's queue between two ranks is short, and what does not fit into it moves on only in calls of MPI at both: many
-        small messages would wait for the polls of two agents that sleep in between.
+        MPI's queue between two ranks is short, and what does not fit into it moves on only in calls of MPI at both:
+        many small messages would wait for the polls of two agents that sleep in between.
         """
         for to, messages in self._outgoing.items():
             self._sending.append(self._comm.isend(messages, dest=to))

@@ -120,8 +120,8 @@ def load(preload: Sequence[str]) -> list[str]:
 def _use_huge_pages() -> None:
     """Put the heap into huge pages, where the kernel can (Linux 6.1): what a fork copies and frees is its page tables.
 
-    With torch and pytorch_lightning loaded a fork then takes 2 ms instead of 9, and its end 4 instead of 11. A fork that
-    writes to such a page gets a copy of 4 kB as ever.
+    With torch and pytorch_lightning loaded a fork then takes 2 ms instead of 9, and its end 4 instead of 11. A fork
+    that writes to such a page gets a copy of 4 kB as ever.
     """
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, mode, *_, name = (*line.split(maxsplit=5), "")[:6]
