@@ -1,6 +1,7 @@
 """Helpers of the rules: the checked configuration, digests, and look-ups in plans. No rule lives here."""
 
 import functools
+import json
 import math
 from pathlib import Path
 
@@ -91,6 +92,16 @@ def plan_of(wildcards):
 def plan_row(wildcards):
     """A run's row of the plan."""
     return plan_of(wildcards).loc[wildcards.run]
+
+
+def training_memory(wildcards):
+    """MB that a run may use: twice its weights, gradients and optimiser state and the activations of a batch, and
+    1 GB for data and packages. Full-width Uno on five sources took 2,400 MB; this gives it 2,700."""
+    spec = json.loads(plan_row(wildcards).spec)
+    model, batch = spec["model"], spec["training"]["batch_size"]
+    layers = 2 * model["tower_depth"] + model["head_depth"]
+    weights = model["width"] * (3000 + model["width"] * layers)
+    return 1000 + round(2 * (24 * weights + 12 * batch * model["width"] * layers) / 1e6)
 
 
 def chunk_runs(wildcards):

@@ -16,7 +16,7 @@ rule train:
         CONDA
     threads: lambda wildcards: int(plan_row(wildcards).threads)
     resources:
-        mem_mb=2000,
+        mem_mb=training_memory,
     params:
         digest=lambda wildcards: plan_row(wildcards).digest,
     message:

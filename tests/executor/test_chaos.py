@@ -1,6 +1,4 @@
-"""kill -9 of a task, an agent, the launcher or Snakemake at a random moment: nothing finished is lost or run again,
-nothing is left.
-"""
+"""kill -9 of a task, an agent, the launcher or Snakemake: nothing finished is lost or run again, nothing is left."""
 
 from __future__ import annotations
 
@@ -20,8 +18,9 @@ rule all:
 rule by_shell:
     output: "{{n,[0-4]}}.txt"
     params: seconds=lambda wildcards: 0.1 + 0.05 * int(wildcards.n)
-    shell: "date +'begin {{wildcards.n}} %s.%N' >> log; sleep {{params.seconds}}; touch {{output}}; date +'end
-    {{wildcards.n}} %s.%N' >> log"
+    shell:
+        "date +'begin {{wildcards.n}} %s.%N' >> log; sleep {{params.seconds}}; touch {{output}}; "
+        "date +'end {{wildcards.n}} %s.%N' >> log"
 rule by_script:
     output: "{{n,[5-9]}}.txt"
     script: "task.py"

@@ -13,7 +13,7 @@ import sys
 import pytest
 from conftest import wait_for
 from snakemake_executor_plugin_worksteal.launch import LaunchError, allocated_nodes, choose_launch
-from snakemake_executor_plugin_worksteal.node import NodeError, find_devices, find_node, masks, memory_of_node
+from snakemake_executor_plugin_worksteal.node import Node, NodeError, find_devices, find_node, masks, memory_of_node
 
 ONE_JOB = "rule make:\n    output: 'out.txt'\n    shell: 'touch {output}'\n"
 
@@ -79,6 +79,32 @@ def test_a_job_that_always_kills_its_agent_ends_the_workflow(workflow):
     assert "the pool died 3 times with no job finished in between" in output, output
     assert workflow.lines("ran") == ["good", "bad", "bad", "bad"]
     workflow.assert_nothing_left()
+
+
+def test_after_the_pools_death_jobs_begin_afresh(workflow):
+    """Half of an output that a dead pool left is removed before the job is run again; a large config travels once."""
+    workflow.write(
+        "Snakefile",
+        """
+        config["large"] = "x" * 3_000_000
+        rule all:
+            input: "half.txt", expand("{n}.txt", n=range(100))
+        rule half:
+            output: "half.txt"
+            priority: 1
+            shell:
+                "echo line >> {output}; [ -e tried ] || {{ touch tried; runner=$PPID; "
+                "kill -9 $(ps -o ppid= -p $runner); sleep 60; }}"
+        rule script:
+            output: "{n}.txt"
+            script: "script.py"
+        """,
+    )
+    workflow.write("script.py", "open(snakemake.output[0], 'w').write(str(len(snakemake.config['large'])))\n")
+    output = workflow.run()
+    assert "the pool died" in output
+    assert workflow.lines("half.txt") == ["line"]
+    assert workflow.lines("99.txt") == ["3000000"]
 
 
 def test_the_longest_go_first_once_durations_are_known(one):
@@ -204,7 +230,8 @@ def test_parts_of_a_node(tmp_path):
     parts = [find_node("h", None, "auto", None, part=part, parts=2) for part in range(2)]
     assert sum(part.cores for part in parts) == max(2, cores)
     assert find_node("h", 7, "3", 500, part=1, parts=2).cores == 7
-    assert find_node("h", 7, "3", 500, part=1, parts=2).devices == ("0", "1", "2")
+    assert find_node("h", 7, "3", 500, part=1, parts=2).devices == ("1",)
+    assert find_devices("GPU-8a-1") == ("GPU-8a-1",)
     assert memory_of_node() > 100
     for name in ("nvidia0", "nvidia1", "nvidia10", "nvidiactl"):
         (tmp_path / name).touch()
@@ -212,6 +239,6 @@ def test_parts_of_a_node(tmp_path):
     assert find_devices("auto", {"ZE_AFFINITY_MASK": "0.0,0.1"}, tmp_path) == ("0.0", "0.1")
     with pytest.raises(NodeError, match="'auto', a number, or a list"):
         find_devices("gpu!", {}, tmp_path)
-    assert masks((), ()) == {}
-    assert masks(("4", "7"), (1,))["CUDA_VISIBLE_DEVICES"] == "7"
-    assert masks(("4", "7"), ())["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert masks(Node("h", 1, (), 0), ()) == {}
+    assert masks(Node("h", 1, ("4", "7"), 0, True), (1,))["CUDA_VISIBLE_DEVICES"] == "7"
+    assert masks(Node("h", 1, (), 0, True), ())["CUDA_VISIBLE_DEVICES"] == "-1"

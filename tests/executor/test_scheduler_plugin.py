@@ -20,7 +20,9 @@ class Job:
 
 
 JOBS = st.lists(
-    st.builds(Job, st.integers(0, 3), st.fixed_dictionaries({"_cores": st.integers(0, 4), "mem_mb": st.integers(0, 9)})),
+    st.builds(
+        Job, st.integers(0, 3), st.fixed_dictionaries({"_cores": st.integers(0, 4), "mem_mb": st.integers(0, 9)})
+    ),
     max_size=12,
 )
 

@@ -96,8 +96,9 @@ def test_a_failed_job_is_explained_and_only_it_is_repeated(workflow):
             input: expand("{n}.txt", n=["a", "b", "c"])
         rule make:
             output: "{n}.txt"
-            shell: "echo {wildcards.n} >> ran; echo trying {wildcards.n}; [ {wildcards.n} != b ] || [ -e mended ] ||
-            exit 7; touch {output}"
+            shell:
+                "echo {wildcards.n} >> ran; echo trying {wildcards.n}; "
+                "[ {wildcards.n} != b ] || [ -e mended ] || exit 7; touch {output}"
         """,
     )
     output = workflow.run("--keep-going", fails=True)
@@ -363,8 +364,9 @@ def test_devices_are_masked(workflow):
         rule one:
             output: "{n}.txt"
             resources: gpu=1
-            shell: "mkdir device-$CUDA_VISIBLE_DEVICES-$WORKSTEAL_TASK && echo $CUDA_VISIBLE_DEVICES $ZE_AFFINITY_MASK >
-            {output}; sleep 0.1"
+            shell:
+                "mkdir device-$CUDA_VISIBLE_DEVICES; echo $CUDA_VISIBLE_DEVICES $ZE_AFFINITY_MASK > {output}; sleep 0.1; "
+                "rmdir device-$CUDA_VISIBLE_DEVICES"
         rule none:
             output: "none.txt"
             shell: 'echo "$CUDA_VISIBLE_DEVICES" > {output}'

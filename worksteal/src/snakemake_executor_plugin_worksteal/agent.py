@@ -25,7 +25,7 @@ from .core import Capacity, Core
 from .messages import Give, Impossible, Report, Send, Start, Withdrawn
 from .node import Node, find_node, masks
 from .runner import Runner, RunnerDied
-from .session import Session, SessionError, read_session, task_environment
+from .session import Session, SessionError, read_session, remove_socket, task_environment
 from .tasks import Order, Result
 from .transport import Alone, Mpi, Transport
 
@@ -36,6 +36,9 @@ SHORTEST_S = 0.0002
 BRISK_S = 0.01
 LATER = 1.02
 STATISTICS_S = 5.0
+# What tasks get between SIGTERM and SIGKILL where nobody waits for them.
+PARTING_S = 2.0
+GONE = "Snakemake is gone"
 STATUS_S = 0.5
 # Forks that wait for a script in advance: two a slot and two more, since half of them are made at a time; at most this.
 MOST_SPARES = 8
@@ -108,7 +111,9 @@ class Agent:
                 self._flush()
         except Stop as stop:
             # Snakemake is gone, or this agent was told to end by a signal: nobody waits for an orderly end.
-            self._end_tasks(kill=True)
+            self._end_tasks(PARTING_S)
+            if stop.args[0].startswith(GONE):
+                remove_socket(self.session.address)
             self.transport.abort(str(stop))
         self._leave()
 
@@ -157,7 +162,7 @@ class Agent:
                     for rank in range(1, self.transport.size):
                         self.transport.send(rank, ("exit", message[1]))
         except ChannelError as error:
-            raise Stop(f"Snakemake is gone: {error}") from error
+            raise Stop(f"{GONE}: {error}") from error
 
     def _hear_runner(self, runner: Runner) -> None:
         try:
@@ -202,7 +207,7 @@ class Agent:
             done = Result(effect.task.id, 0, started=now, ended=now, rank=self.rank, host=self.host)
             self.core.finished(time.monotonic(), effect.task.id, done)
             return
-        order.environment.update(masks(self.node.devices, effect.devices))
+        order.environment.update(masks(self.node, effect.devices))
         kind = "warm" if order.script is not None or order.benchmark is not None else "plain"
         runner = self.runners[kind]
         self.slots[effect.task.id] = (effect.cores, effect.devices, runner)
@@ -236,7 +241,7 @@ class Agent:
             try:
                 done = file.flush()
             except ChannelError as error:
-                raise Stop(f"Snakemake is gone: {error}") from error
+                raise Stop(f"{GONE}: {error}") from error
             events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
             key = self.selector.get_key(file)
             if key.events != events:
@@ -251,16 +256,16 @@ class Agent:
             return True
         return not self.slots and not self.core.queued
 
-    def _end_tasks(self, *, kill: bool) -> None:
+    def _end_tasks(self, wait_s: float) -> None:
         for runner in self.runners.values():
             self.selector.unregister(runner)
-            runner.close(self.session.grace_s if kill else 1.0)
+            runner.close(wait_s)
         self.runners = {}
 
     def _leave(self) -> None:
         """End the runners, gather the statistics at the first agent, tell Snakemake, leave MPI."""
         if self.runners:
-            self._end_tasks(kill=bool(self.ending))
+            self._end_tasks(self.session.grace_s if self.ending else PARTING_S)
         processes.kill_leftovers(f"{self.session.pool}:{os.getpid()}:")
         if self.rank != ROOT:
             self.transport.send(ROOT, ("statistics", self.core.statistics()))

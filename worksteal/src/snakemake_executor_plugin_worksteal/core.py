@@ -15,7 +15,7 @@ survivors name the tasks they hold, and what nobody holds is queued again. So th
 survivor, or by none if it was lost: a survivor answers when all that it gave has been acknowledged, and gives nothing
 until then; who is given something by one that has answered gives nothing before having answered too (else it might give
 it to the dead); what was acknowledged by one that had answered before it came there is named by its giver; and after
-the answer nothing from the dead is accepted. docs/design.md has the invariants.
+the answer nothing from the dead is accepted. docs/worksteal.md has the invariants.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from .launch import Launch, LaunchError, choose_launch
 from .node import NodeError, find_devices
-from .session import FILE, Session, SessionError, make_secret
+from .session import FILE, SOCKET_FOLDER, Session, SessionError, make_secret, remove_socket
 from .tasks import Result, Task
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Entry:
     info: SubmittedJobInfo
     rule: str
     submitted: float
+    fast: bool
 
 
 class Executor(RealExecutor):  # type: ignore[misc]
@@ -137,8 +138,9 @@ class Executor(RealExecutor):  # type: ignore[misc]
                 print_exception(problem, self.workflow.linemaps)
                 self.report_job_error(info)
                 continue
+            rule = job.name if job.is_group() else job.rule.name
             with self._lock:
-                self._entries[number] = Entry(info, job.name if job.is_group() else job.rule.name, time.time())
+                self._entries[number] = Entry(info, rule, time.time(), self.converter.is_fast(job))
             self.report_job_submission(info)
             tasks.append(task)
         self._pool.submit(tasks)
@@ -188,7 +190,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
             )
         except (SessionError, ChannelError, OSError, ValueError) as error:
             raise WorkflowError(f"worksteal cannot start: {error}") from None
-        session.address = listener.address
+        # Where it listens on every interface, the pool finds it by this host's name.
+        session.address = listener.address.replace("tcp:0.0.0.0:", f"tcp:{socket.gethostname()}:")
         self._pool = Pool(self.launch, session, self.folder, listener, self, restarts=self.settings.restarts)
         self._pool.start()
         self._follow_sigterm()
@@ -289,6 +292,22 @@ class Executor(RealExecutor):  # type: ignore[misc]
             if entry is not None:
                 self.workflow.scheduler.error_callback(entry.info.job)
 
+    def again(self, tasks: list[Task]) -> list[int]:
+        """The pool has died: prepare its unfinished jobs once more; those of which that went well."""
+        from snakemake.exceptions import print_exception
+
+        with self._lock:
+            entries = {task.id: self._entries[task.id] for task in tasks}
+        errors = self.workflow.async_run(self._prepare([entry.info.job for entry in entries.values() if entry.fast]))
+        failed = dict(zip([number for number, entry in entries.items() if entry.fast], errors, strict=True))
+        for number, error in failed.items():
+            if error is not None:
+                print_exception(error, self.workflow.linemaps)
+                with self._lock:
+                    del self._entries[number]
+                self.report_job_error(entries[number].info)
+        return [number for number in entries if failed.get(number) is None]
+
     def impossible(self, task: Task, why: str) -> None:
         """No node could ever run this task."""
         with self._lock:
@@ -350,7 +369,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
         if self.progress is not None:
             self.progress.close()
         with suppress(OSError):
-            (self.folder / FILE).unlink()
+            (self.folder / FILE).unlink(missing_ok=True)
+        remove_socket(self._pool.session.address)
         statistics = {"agents": self._pool.statistics, "wait_s": self._waits, "restarts": self._pool.deaths}
         summary = self.trace.close(self.folder / "summary.json", statistics=statistics)
         write_durations(self.base / DURATIONS, self.durations)
@@ -407,9 +427,9 @@ def address_for(setting: str | None, launch: Launch) -> str:
     if setting and setting != "unix":
         return setting
     if setting == "unix" or launch.is_local:
-        # Not in the run's folder: a socket's path is limited to 107 bytes.
-        return f"unix:{tempfile.mkdtemp(prefix='worksteal-')}/socket"
-    return f"tcp:{socket.gethostname()}:0"
+        # Not in the run's folder: not every shared file system has sockets.
+        return f"unix:{tempfile.mkdtemp(prefix=SOCKET_FOLDER)}/socket"
+    return "tcp:0.0.0.0:0"
 
 
 def read_durations(path: Path) -> dict[str, float]:

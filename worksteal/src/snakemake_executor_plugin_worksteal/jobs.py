@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import tempfile
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class Converter:
         self.durations = durations
         self.logs = logs
         self.scripts: dict[Any, Any] = {}
+        self.configs: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+        self.pickles: dict[bytes, bytes] = {}
         settings = self.workflow.deployment_settings.deployment_method
         self.conda = DeploymentMethod.CONDA in settings
         self.apptainer = DeploymentMethod.APPTAINER in settings
@@ -161,6 +164,7 @@ class Converter:
         if is_local:
             paths.append(folder)
             path = str(Path(path).resolve())
+        config, key = self.config_of(job, str(path), source)
         given = Snakemake(
             job.input,
             job.output,
@@ -169,12 +173,23 @@ class Converter:
             job.threads,
             job.resources,
             job.log,
-            job.rule.run_func.__globals__["config"],
+            None,
             job.rule.name,
             None,
             folder,
         )
-        return Script(str(path), source, tuple(paths), pickle.dumps(given, protocol=4), shell_exec)
+        return Script(str(path), source, tuple(paths), pickle.dumps(given, protocol=4), shell_exec, config, key)
+
+    def config_of(self, job: Any, path: str, source: str) -> tuple[bytes, bytes]:
+        """The pickled config of a job's rule and a name for it, path and source; made once for each."""
+        config = job.rule.run_func.__globals__["config"]
+        found = self.configs.get((id(config), path))
+        if found is None:
+            pickled = pickle.dumps(config, protocol=4)
+            pickled = self.pickles.setdefault(pickled, pickled)  # one object, so that a message holds it once
+            key = blake2b(f"{path}\0{source}\0".encode() + pickled).digest()
+            found = self.configs[id(config), path] = pickled, key
+        return found
 
     def benchmark(self, job: Any) -> Benchmark:
         """What `benchmark:` asks for."""

@@ -74,6 +74,8 @@ def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, st
         prefix = ["mpiexec", "-n", str(count), *(["-ppn", "1"] if allocated else [])]
     elif launcher == "srun":
         prefix = ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+        # One agent has the whole node: srun would otherwise bind it, and so its tasks, to one core.
+        prefix += ["--cpu-bind=none", f"--cpus-per-task={environment.get('SLURM_CPUS_ON_NODE', '1')}"]
     else:
         try:
             prefix = shlex.split(launcher.format(nodes=count))

@@ -20,6 +20,7 @@ class Node:
     cores: int
     devices: tuple[str, ...]
     mem_mb: int
+    managed: bool = False  # the pool gives out devices of this machine, if perhaps none to this agent
 
 
 class NodeError(ValueError):
@@ -29,18 +30,17 @@ class NodeError(ValueError):
 def find_node(
     host: str, slots: int | None, devices: str, memory_mb: int | None, *, part: int = 0, parts: int = 1
 ) -> Node:
-    """What agent `part` of `parts` on one machine has. What a setting states is each agent's; what is found is shared
-    out.
+    """What agent `part` of `parts` on one machine has.
+
+    Stated slots and memory are each agent's; devices, and what is found, are shared out.
 
     Raises:
         NodeError: the setting `devices` is neither 'auto', a number, nor a list.
     """
     cores = slots if slots is not None else max(1, share(len(os.sched_getaffinity(0)), part, parts))
     names = find_devices(devices)
-    if devices == "auto":
-        names = names[part::parts]
     memory = memory_mb if memory_mb is not None else memory_of_node() // parts
-    return Node(host, cores, names, memory)
+    return Node(host, cores, names[part::parts], memory, bool(names))
 
 
 def share(total: int, part: int, parts: int) -> int:
@@ -66,7 +66,7 @@ def find_devices(
         return tuple(str(index) for index in range(len(found)))
     if re.fullmatch(r"\d+", setting):
         return tuple(str(index) for index in range(int(setting)))
-    if re.fullmatch(r"[\w.:-]+(\s*,\s*[\w.:-]+)+", setting):
+    if re.fullmatch(r"[\w.:-]+(\s*,\s*[\w.:-]+)*", setting):
         return tuple(name.strip() for name in setting.split(","))
     raise NodeError(f"devices is {setting!r}; it must be 'auto', a number, or a list such as '0,2'")
 
@@ -93,11 +93,11 @@ def read(path: str | Path) -> str:
         return ""
 
 
-def masks(names: Sequence[str], used: Sequence[int]) -> dict[str, str]:
+def masks(node: Node, used: Sequence[int]) -> dict[str, str]:
     """Variables that show a task its devices only; nothing is set on a node whose devices the pool does not manage."""
-    if not names:
+    if not node.managed:
         return {}
-    shown = ",".join(names[index] for index in used)
+    shown = ",".join(node.devices[index] for index in used)
     # An empty mask hides all devices from CUDA and HIP; Level Zero takes an index that no machine has.
     return {
         mask: shown or ("-1" if mask == "CUDA_VISIBLE_DEVICES" else "99" if mask == "ZE_AFFINITY_MASK" else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any, Protocol
 from .channel import Channel, ChannelError, Listener
 from .launch import Launch, LaunchError
 from .runner import read_journal
-from .session import Session, journals
+from .session import FILE, Session, journals
 from .tasks import Result, Task
 
 POLL_S = 0.2
+# Tasks in one message.
+PART = 64
 # How long an orderly end may take beyond the tasks' own grace, before the launcher is killed.
 END_S = 10.0
 
@@ -36,6 +39,7 @@ class Client(Protocol):
     def started(self, nodes: list[dict[str, Any]]) -> None: ...
     def finished(self, task: Task, result: Result) -> None: ...
     def withdrawn(self, tasks: list[Task]) -> None: ...
+    def again(self, tasks: list[Task]) -> list[int]: ...
     def impossible(self, task: Task, why: str) -> None: ...
     def event(self, name: str, rank: int, when: float, details: dict[str, Any]) -> None: ...
     def running(self, running: int) -> None: ...
@@ -98,16 +102,20 @@ class Pool:
 
         Returns the tasks that have not finished.
         """
-        with self._lock:
-            self._stopping = True
-            self._kill = kill
-            self._send(("bye", kill))
-        self._waker.send(b"x")
+        self._kill = kill
+        self._stopping = True
         try:
-            if self._thread.is_alive():
-                self._thread.join(self.session.grace_s + END_S)
+            if kill and self._open:
+                self.client.log(
+                    f"worksteal: running jobs are told to end and have {self.session.grace_s:g} s; Ctrl-C again kills them"
+                )
+            with self._lock:
+                self._send(("bye", kill))
+            self._waker.send(b"x")
+            self._thread.join(self.session.grace_s + END_S)
         except KeyboardInterrupt:
-            self.client.log("worksteal: jobs are killed without further grace")
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a few seconds at most
+            self.client.log("worksteal: running jobs are killed")
         orderly = not self._thread.is_alive()
         self._end_launch(wait_s=END_S if orderly else 0.0)
         self._listener.close()
@@ -131,6 +139,8 @@ class Pool:
                 self.client.event("pool died", 0, time.time(), {"error": str(error)})
                 self._end_launch(wait_s=0.0)
                 self._read_journals()
+                if not self._stopping:
+                    self._prepare_again()
                 fruitless = 0 if len(self._open) < before else fruitless + 1
                 if fruitless > self.restarts:
                     raise PoolError(
@@ -183,6 +193,8 @@ class Pool:
             if channel is not None:
                 hello = self._hello(channel)
                 if hello is not None:
+                    # Every agent has read it; the secret need not lie there any longer.
+                    (self.folder / FILE).unlink(missing_ok=True)
                     self._check_world(hello)
                     self.client.started(hello)
                     return channel
@@ -212,7 +224,9 @@ class Pool:
     def _serve(self, channel: Channel) -> Exception | None:
         with self._lock:
             self._channel = channel
-            self._send(("submit", list(self._open.values())))
+            # In parts: one message of all tasks could be larger than the channel takes.
+            for part in batched(self._open.values(), PART):
+                self._send(("submit", part))
             if self._stopping:
                 self._send(("bye", self._kill))
         watched: list[Any] = [channel, self._wake]
@@ -261,11 +275,19 @@ class Pool:
         if task is not None:  # else it has been reported before, by an agent that died since
             self.client.finished(task, result)
 
+    def _prepare_again(self) -> None:
+        """Have the unfinished tasks prepared once more: what had begun may have left half of its output."""
+        ready = set(self.client.again(list(self._open.values())))
+        with self._lock:
+            self._open = {number: task for number, task in self._open.items() if number in ready}
+
     def _send(self, message: Any) -> None:
         """Send if there is a channel (the lock is held); a broken one is noticed by the thread that reads."""
         if self._channel is not None:
-            with suppress(ChannelError):
+            try:
                 self._channel.send(message)
+            except ChannelError:
+                self._channel.close()
 
     def _end_launch(self, wait_s: float) -> None:
         """Wait for the launcher to end, then end it and its process group."""
@@ -298,6 +320,13 @@ class Pool:
                 "worksteal: not every node has said that its tasks are ended; a task may still run there for a moment",
                 warning=True,
             )
+
+
+def batched(items: Iterable[Task], size: int) -> Iterator[list[Task]]:
+    """Lists of at most `size` items."""
+    rest = iter(items)
+    while part := list(itertools.islice(rest, size)):
+        yield part
 
 
 def tail(path: Path, size: int = 2000) -> str:

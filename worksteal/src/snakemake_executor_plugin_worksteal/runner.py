@@ -98,11 +98,11 @@ class Runner:
         key = b""
         script = order.script
         if script is not None:
-            key = hashlib.blake2b(f"{script.path}\0{script.source}".encode()).digest()
+            key = script.key or hashlib.blake2b(f"{script.path}\0{script.source}".encode() + script.config).digest()
             if key not in self._sent:
-                self._wire.send(("source", key, script.path, script.source))
+                self._wire.send(("source", key, script.path, script.source, script.config))
                 self._sent.add(key)
-            order = replace(order, script=replace(script, path="", source=""))
+            order = replace(order, script=replace(script, path="", source="", config=b""))
         self.running.add(id)
         self._wire.send(("start", id, order, key, cores, devices))
         self._wire.flush()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FILE = "session.json"
+SOCKET_FOLDER = "worksteal-"
 MIN_SECRET = 16
 
 # Variables of one host: a task has those of the node it runs on.
@@ -120,6 +122,13 @@ def make_secret(file: Path | None) -> str:
     if len(text) < MIN_SECRET:
         raise SessionError(f"{file} holds {len(text)} characters; a secret needs {MIN_SECRET} or more")
     return text.encode().hex()
+
+
+def remove_socket(address: str) -> None:
+    """Remove a Unix socket and the folder that was made for it."""
+    folder = Path(address.removeprefix("unix:")).parent
+    if address.startswith("unix:") and folder.name.startswith(SOCKET_FOLDER):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def task_environment(own: Mapping[str, str], given: Mapping[str, str], *, same_machine: bool) -> dict[str, str]:

@@ -102,8 +102,8 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
         default=None,
         metadata={
             "help": "Where Snakemake listens for its pool: 'unix' (a pool on this machine), or 'tcp:HOST:PORT' "
-            "(port 0: any). Default: a Unix socket for a pool on this machine, else TCP on this host's "
-            "name.",
+            "(port 0: any). Default: a Unix socket for a pool of one process, else TCP on all interfaces, "
+            "found by this host's name.",
         },
     )
     no_progress: bool = field(

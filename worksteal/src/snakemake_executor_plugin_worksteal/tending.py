@@ -68,7 +68,7 @@ class Tender:
         self.tasks: dict[int, Tended] = {}
         self.by_pid: dict[int, Tended] = {}
         self.spares: deque[Spare] = deque()
-        self.scripts: dict[bytes, tuple[str, str, bytes]] = {}
+        self.scripts: dict[bytes, tuple[str, str, bytes, bytes]] = {}
         self.closing = False
         self.abandoned = False
         self.memory_kills = processes.memory_kills()
@@ -154,8 +154,9 @@ class Tender:
             for task in self.tasks.values():
                 self._stop(task, "was ended because its agent has ended", signal.SIGTERM, PARTING_S)
 
-    def _on_source(self, key: bytes, path: str, source: str) -> None:
-        self.scripts[key] = (path, source, warm.compiled(path, source) if self.settings.kind == "warm" else b"")
+    def _on_source(self, key: bytes, path: str, source: str, config: bytes) -> None:
+        code = warm.compiled(path, source) if self.settings.kind == "warm" else b""
+        self.scripts[key] = (path, source, config, code)
 
     def _on_start(
         self, number: int, order: Order, key: bytes, cores: tuple[int, ...], devices: tuple[int, ...]
@@ -212,8 +213,8 @@ class Tender:
             raise ValueError("only the warm runner runs scripts and benchmarks, and this order went to the plain one")
         order, code = task.order, b""
         if order.script is not None:
-            path, source, code = self.scripts[key]
-            order = replace(order, script=replace(order.script, path=path, source=source))
+            path, source, config, code = self.scripts[key]
+            order = replace(order, script=replace(order.script, path=path, source=source, config=config))
         message = pickle.dumps((order, changes, code))
         while True:
             spare = self.spares.popleft() if self.spares else self._fork_spare()

@@ -260,6 +260,8 @@ def _preamble(script: Script, names: dict[str, Any], iteration: int | None) -> N
     """What snakemake.script.PythonScript puts before the source."""
     sys.path.extend(script.search_paths)
     container = pickle.loads(script.snakemake)
+    if script.config:
+        container.config = pickle.loads(script.config)
     if iteration is not None:
         container.bench_iteration = iteration
     logger = importlib.import_module("snakemake.logging").logger
