@@ -365,8 +365,8 @@ def test_devices_are_masked(workflow):
             output: "{n}.txt"
             resources: gpu=1
             shell:
-                "mkdir device-$CUDA_VISIBLE_DEVICES; echo $CUDA_VISIBLE_DEVICES $ZE_AFFINITY_MASK > {output}; sleep 0.1; "
-                "rmdir device-$CUDA_VISIBLE_DEVICES"
+                "mkdir device-$CUDA_VISIBLE_DEVICES; echo $CUDA_VISIBLE_DEVICES $ZE_AFFINITY_MASK > {output}; "
+                "sleep 0.1; rmdir device-$CUDA_VISIBLE_DEVICES"
         rule none:
             output: "none.txt"
             shell: 'echo "$CUDA_VISIBLE_DEVICES" > {output}'

@@ -1,4 +1,4 @@
-"""An executor that costs nothing: it touches a job's output and reports success. What is left is Snakemake's own speed."""
+"""An executor that costs nothing: it touches outputs and reports success. What is left is Snakemake's own speed."""
 
 from pathlib import Path
 

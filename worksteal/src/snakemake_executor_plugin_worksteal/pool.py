@@ -107,7 +107,8 @@ class Pool:
         try:
             if kill and self._open:
                 self.client.log(
-                    f"worksteal: running jobs are told to end and have {self.session.grace_s:g} s; Ctrl-C again kills them"
+                    f"worksteal: running jobs are told to end and have {self.session.grace_s:g} s; "
+                    "Ctrl-C again kills them"
                 )
             with self._lock:
                 self._send(("bye", kill))

@@ -40,8 +40,8 @@ class Script:
     """A Python `script:` for a fork of the warm process.
 
     source is the script's text, path its own path (`__file__`), search_paths what Snakemake appends to sys.path,
-    snakemake the pickled `snakemake` object without its config, which is pickled apart: it can be large, and is the same
-    for all jobs, so a runner is sent it once for each `key`, which names path, source and config.
+    snakemake the pickled `snakemake` object without its config, which is pickled apart: it can be large, is the same
+    for all jobs, and so is sent to a runner once for each `key`, which names path, source and config.
     """
 
     path: str
