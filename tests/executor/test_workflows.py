@@ -224,9 +224,9 @@ def test_priorities_and_jobs(one):
 
 
 @pytest.mark.parametrize("depth", ["minimal", "shallow", "full", "copy-minimal"])
-def test_shadow(one, depth):
+def test_shadow(workflow, depth):
     """Shadow rules run in a folder of their own."""
-    one.write(
+    workflow.write(
         "Snakefile",
         f"""
         rule shadowed:
@@ -236,10 +236,10 @@ def test_shadow(one, depth):
             shell: "cp {{input}} {{output}}; touch junk"
         """,
     )
-    one.write("in.txt", "text\n")
-    one.run()
-    assert one.lines("out.txt") == ["text"]
-    assert not (one.folder / "junk").exists()
+    workflow.write("in.txt", "text\n")
+    workflow.run()
+    assert workflow.lines("out.txt") == ["text"]
+    assert not (workflow.folder / "junk").exists()
 
 
 def test_pipes_services_and_groups(workflow):
@@ -284,9 +284,9 @@ def test_pipes_services_and_groups(workflow):
     workflow.assert_nothing_left()
 
 
-def test_report_touch_and_dry_run(one):
+def test_report_touch_and_dry_run(workflow):
     """A report can be made, files touched, and a dry run starts no pool."""
-    one.write(
+    workflow.write(
         "Snakefile",
         """
         rule make:
@@ -294,12 +294,12 @@ def test_report_touch_and_dry_run(one):
             shell: "echo figure > {output}"
         """,
     )
-    assert "worksteal:" not in one.run("--dry-run")
-    assert not (one.folder / ".snakemake" / "worksteal").exists()
-    one.run()
-    one.run("--report", "report.html")
-    assert "figures" in (one.folder / "report.html").read_text()
-    assert "worksteal:" not in one.run("--touch", "--forceall")
+    assert "worksteal:" not in workflow.run("--dry-run")
+    assert not (workflow.folder / ".snakemake" / "worksteal").exists()
+    workflow.run()
+    workflow.run("--report", "report.html")
+    assert "figures" in (workflow.folder / "report.html").read_text()
+    assert "worksteal:" not in workflow.run("--touch", "--forceall")
 
 
 def test_a_memory_limit_ends_a_job_with_a_sentence(workflow):
@@ -338,9 +338,9 @@ def test_a_memory_limit_ends_a_job_with_a_sentence(workflow):
     assert not (workflow.folder / "large.txt").exists()
 
 
-def test_a_time_limit_ends_a_job_with_a_sentence(one):
+def test_a_time_limit_ends_a_job_with_a_sentence(workflow):
     """`runtime` (minutes) ends a job and what it started."""
-    one.write(
+    workflow.write(
         "Snakefile",
         """
         rule slow:
@@ -349,9 +349,9 @@ def test_a_time_limit_ends_a_job_with_a_sentence(one):
             shell: "sleep 300; touch {output}"
         """,
     )
-    output = one.run(fails=True)
+    output = workflow.run(fails=True)
     assert re.search(r"ran over its limit of 60 s \(resource runtime\)", output), output
-    one.assert_nothing_left()
+    workflow.assert_nothing_left()
 
 
 def test_devices_are_masked(workflow):

@@ -113,11 +113,10 @@ class Executor(RealExecutor):  # type: ignore[misc]
             self._start()
         converter = self.converter
         order = sorted(jobs, key=lambda job: (-job.priority, -converter.expected(job)))
-        size = 1
-        while order:
-            batch, order = order[:size], order[size:]
-            size = min(2 * size, LARGEST_BATCH)
-            self._hand_over(batch)
+        begin, size = 0, 1
+        while begin < len(order):
+            self._hand_over(order[begin : begin + size])
+            begin, size = begin + size, min(2 * size, LARGEST_BATCH)
 
     def _hand_over(self, jobs: list[Any]) -> None:
         """Print, prepare and register jobs, and give them to the pool."""
@@ -297,7 +296,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         from snakemake.exceptions import print_exception
 
         with self._lock:
-            entries = {task.id: self._entries[task.id] for task in tasks}
+            entries = {task.id: self._entries[task.id] for task in tasks if task.id in self._entries}
         errors = self.workflow.async_run(self._prepare([entry.info.job for entry in entries.values() if entry.fast]))
         failed = dict(zip([number for number, entry in entries.items() if entry.fast], errors, strict=True))
         for number, error in failed.items():

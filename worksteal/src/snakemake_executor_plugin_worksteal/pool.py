@@ -278,9 +278,12 @@ class Pool:
 
     def _prepare_again(self) -> None:
         """Have the unfinished tasks prepared once more: what had begun may have left half of its output."""
-        ready = set(self.client.again(list(self._open.values())))
         with self._lock:
-            self._open = {number: task for number, task in self._open.items() if number in ready}
+            tasks = list(self._open.values())
+        lost = {task.id for task in tasks}.difference(self.client.again(tasks))
+        with self._lock:  # others may have come meanwhile
+            for number in lost:
+                self._open.pop(number, None)
 
     def _send(self, message: Any) -> None:
         """Send if there is a channel (the lock is held); a broken one is noticed by the thread that reads."""
