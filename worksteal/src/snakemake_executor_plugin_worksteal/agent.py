@@ -14,7 +14,9 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,7 +85,10 @@ class Agent:
 
     def connect(self) -> None:
         """At the first agent: meet Snakemake and say what the pool is."""
-        self.channel = connect(self.session.address, bytes.fromhex(self.session.secret), 30.0)
+        try:
+            self.channel = connect(self.session.address, bytes.fromhex(self.session.secret), 30.0)
+        except ChannelError as error:
+            raise Stop(f"{GONE}: {error}") from error
         described = [
             {"rank": rank, "host": node.host, "cores": node.cores, "devices": list(node.devices), "mem_mb": node.mem_mb}
             for rank, node in enumerate(self.nodes)
@@ -95,9 +100,9 @@ class Agent:
         """Work until Snakemake ends the pool or is gone."""
         for runner in self.runners.values():
             self.selector.register(runner, selectors.EVENT_READ, lambda runner=runner: self._hear_runner(runner))
-        if self.rank == ROOT:
-            self.connect()
         try:
+            if self.rank == ROOT:
+                self.connect()
             self.core.tick(time.monotonic())
             self._obey(time.monotonic())
             self._flush()
@@ -111,6 +116,7 @@ class Agent:
                 self._flush()
         except Stop as stop:
             # Snakemake is gone, or this agent was told to end by a signal: nobody waits for an orderly end.
+            ignore_signals()
             self._end_tasks(PARTING_S)
             if stop.args[0].startswith(GONE):
                 remove_socket(self.session.address)
@@ -151,11 +157,12 @@ class Agent:
     def _hear_snakemake(self) -> None:
         assert self.channel is not None
         try:
-            for message in self.channel.read():
-                now = time.monotonic()
-                if message[0] == "submit":
-                    self.core.submit(now, message[1])
-                elif message[0] == "withdraw":
+            messages = self.channel.read()
+            now = time.monotonic()
+            # All that came together in one: the core deals many tasks better than a few at a time.
+            self.core.submit(now, [task for message in messages if message[0] == "submit" for task in message[1]])
+            for message in messages:
+                if message[0] == "withdraw":
                     self.core.withdraw(now)
                 elif message[0] == "bye":
                     self.ending = message[1]
@@ -286,6 +293,8 @@ def start_runners(session: Session, folder: Path) -> dict[str, Runner]:
     """The node's runners; to be called before MPI is started, since they are forks."""
     environment = task_environment(os.environ, session.environment, same_machine=session.host == socket.gethostname())
     name = f"{socket.gethostname()}-{os.getpid()}"
+    # As snakemake.shell does from the resource tmpdir, whose default is this.
+    environment.update(dict.fromkeys(("TMPDIR", "TMP", "TEMPDIR", "TEMP"), tempfile.gettempdir()))
     environment["WORKSTEAL_POOL"] = f"{session.pool}:{os.getpid()}"
     return {
         kind: Runner(
@@ -322,8 +331,21 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Agent(session, given.folder, transport, runners).run()
+    try:
+        Agent(session, given.folder, transport, runners).run()
+    except BaseException as error:
+        # An agent that ended by itself would leave the others waiting for it in MPI for ever.
+        ignore_signals()
+        if not isinstance(error, (Stop, SystemExit)):
+            traceback.print_exc()
+        transport.abort(str(error))
     return 0
+
+
+def ignore_signals() -> None:
+    """The end has begun; nothing is to interrupt it."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

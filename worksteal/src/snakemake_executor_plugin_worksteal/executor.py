@@ -153,8 +153,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
             error = None
             try:
                 if self.converter.is_fast(job):
-                    self.converter.evaluate_tmpdir(job)
-                    await job.prepare()
+                    await self.converter.prepare(job)
             except Exception as problem:
                 error = problem
             errors.append(error)
@@ -268,6 +267,9 @@ class Executor(RealExecutor):  # type: ignore[misc]
         self._failed += 1
         job = entry.info.job
         self.report_job_error(entry.info, msg=describe_failure(result), **self._about(job, result))
+
+    def handle_job_error(self, job: Any) -> None:
+        """Snakemake counts a job as failed, for whatever reason: without --keep-going nothing more is to begin."""
         if not self.workflow.execution_settings.keep_going and job.restart_times <= job.attempt - 1:
             self._drain()
 
@@ -284,12 +286,23 @@ class Executor(RealExecutor):  # type: ignore[misc]
         return about
 
     def withdrawn(self, tasks: list[Task]) -> None:
-        """Tasks that have not begun and will not: Snakemake forgets them without a message."""
-        for task in tasks:
-            with self._lock:
-                entry = self._entries.pop(task.id, None)
-            if entry is not None:
-                self.workflow.scheduler.error_callback(entry.info.job)
+        """Tasks that have not begun and will not: Snakemake forgets them, as if they had never been handed over."""
+        with self._lock:
+            found = [self._entries.pop(task.id, None) for task in tasks]
+        scheduler, persistence = self.workflow.scheduler, self.workflow.persistence
+        with scheduler._lock:
+            for entry in found:
+                if entry is None:
+                    continue
+                # Its error_callback would remove a job's old output, and try it again if it may be tried again.
+                job = entry.info.job
+                scheduler.running.discard(job)
+                scheduler.failed.add(job)
+                scheduler._free_resources(job)
+                for one in job.jobs if job.is_group() else [job]:
+                    for path in one.output:
+                        persistence._unmark_incomplete(str(path))
+        scheduler._open_jobs.release()
 
     def again(self, tasks: list[Task]) -> list[int]:
         """The pool has died: prepare its unfinished jobs once more; those of which that went well."""
@@ -324,6 +337,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
 
     def tick(self) -> None:
         """A moment has passed."""
+        if self.workflow.scheduler._errors and not self._draining and not self.workflow.execution_settings.keep_going:
+            self._drain()  # a local rule has failed
         waiting = len(self._entries)
         running = min(self._running, waiting)
         self.trace.counter(time.time(), queued=waiting - running, running=running, finished=self._done + self._failed)
@@ -363,7 +378,6 @@ class Executor(RealExecutor):  # type: ignore[misc]
         if self._pool is None or self._ended:
             return
         self._ended = True
-        # Jobs that have not begun left nothing behind; those that have stay marked as incomplete.
         unfinished = self._pool.stop(kill=kill)
         if self.progress is not None:
             self.progress.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 from snakemake.common import get_snakemake_searchpaths
 from snakemake.common.tbdstring import TBDString
+from snakemake.io import is_flagged
 from snakemake.iocontainers import Snakemake
 from snakemake.resources import Resources
 from snakemake.script import get_source
@@ -24,6 +25,20 @@ from .tasks import Benchmark, Order, Script, Task
 
 DEVICE_RESOURCES = ("gpu", "gpus")
 SYSTEM_TMPDIR = "system_tmpdir"
+# What Snakemake itself puts into a command, whatever a workflow calls so.
+JOB_NAMES = {
+    "input",
+    "output",
+    "params",
+    "wildcards",
+    "threads",
+    "resources",
+    "log",
+    "jobid",
+    "name",
+    "rule",
+    "rulename",
+}
 
 
 class Converter:
@@ -74,8 +89,22 @@ class Converter:
         if any(file.is_storage for file in (*job.input, *job.output, *job.log)):
             return False
         if job.is_shell:
-            return True
+            # The number of a benchmark's repeat is in no job's command yet.
+            return (job.benchmark_repeats or 1) == 1 or "bench_iteration" not in job.rule.shellcmd
         return bool(job.is_script) and self.script_source(job)[2] == "python"
+
+    async def prepare(self, job: Any) -> None:
+        """What Snakemake does before a job begins, but for the removal of old output: the runner does that when it begins.
+
+        A job may wait long, and be withdrawn; until it begins, what an earlier run made is kept.
+        """
+        self.evaluate_tmpdir(job)
+        kind = type(job)
+        remove, kind.remove_existing_output = kind.remove_existing_output, keep_output
+        try:
+            await job.prepare()
+        finally:
+            kind.remove_existing_output = remove
 
     def evaluate_tmpdir(self, job: Any) -> None:
         """Give a fast-path job the resource that Snakemake leaves open for jobs elsewhere."""
@@ -118,13 +147,15 @@ class Converter:
 
     def order(self, job: Any, number: int) -> Order:
         """What the runner is told."""
+        fast = self.is_fast(job)
         limits: dict[str, Any] = {
             "limit_s": self.stated(job, "runtime") * 60.0,
             "limit_mb": 0 if self.executor.workflow.executor_settings.no_memory_limit else self.stated(job, "mem_mb"),
+            "remove": tuple(str(path) for path in job.output if not is_flagged(path, "update")) if fast else (),
             "log": str(self.logs / f"{file_name(job)}-{number}.log"),
             "threads": max(1, int(job.threads)),
         }
-        if not self.is_fast(job):
+        if not fast:
             return Order(command=self.executor.format_job_exec(job), **limits)
         temporary = str(job.resources.get("tmpdir", ""))
         if temporary and temporary != self.default_tmpdir:
@@ -134,23 +165,28 @@ class Converter:
         if job.is_shell:
             shell_path = shell_exec or shell.get_executable() or "/bin/sh"
             # As snakemake.shell does: prefix (set -euo pipefail for bash), command, suffix.
-            command = " ".join((shell._get_process_prefix(shell_exec), job.shellcmd, shell._process_suffix)).strip()
+            text = self.shell_command(job)
+            command = " ".join((shell._get_process_prefix(shell_exec), text, shell._process_suffix)).strip()
             return Order(command=command, shell=str(shell_path), benchmark=benchmark, **limits)
         return Order(script=self.script(job, shell_exec), benchmark=benchmark, **limits)
+
+    def shell_command(self, job: Any) -> str:
+        """The command as the rule's own code would format it: with the names of its module, not the main workflow's."""
+        names = job.rule.run_func.__globals__
+        if names is self.workflow.globals:
+            return str(job.shellcmd)
+        return str(job.format_wildcards(job.rule.shellcmd, **{key: names[key] for key in names.keys() - JOB_NAMES}))
 
     def script_source(self, job: Any) -> Any:
         """(source file, text, language, is local, cached path) of a job's script; read once for each path."""
         path = job.rule.script
-        key = (job.rule.name, str(path)) if "{" not in str(path) else (job.rule.name, id(job))
+        key = (job.rule.name, str(path))
         if key not in self.scripts:
-            cache = self.workflow.sourcecache
-            self.scripts[key] = get_source(
-                path,
-                SourceCache(cache.cache_path, cache.runtime_cache_path),
-                job.rule.basedir,
-                job.wildcards,
-                job.params,
-            )
+            cache = SourceCache(self.workflow.sourcecache.cache_path, self.workflow.sourcecache.runtime_cache_path)
+            found = get_source(path, cache, job.rule.basedir, job.wildcards, job.params)
+            if "{" in str(path):
+                return found  # another job of the rule may have another script
+            self.scripts[key] = found
         return self.scripts[key]
 
     def script(self, job: Any, shell_exec: str | None) -> Script:
@@ -208,6 +244,10 @@ class Converter:
             extended=bool(self.workflow.output_settings.benchmark_extended),
             job=pickle.dumps(shown, protocol=4),
         )
+
+
+async def keep_output(job: Any) -> None:
+    """Remove nothing."""
 
 
 def file_name(job: Any) -> str:

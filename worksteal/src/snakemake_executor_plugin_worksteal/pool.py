@@ -71,6 +71,7 @@ class Pool:
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
+        self._draining = False
         self._kill = False
         self._wake, self._waker = socket.socketpair()
         self._thread = threading.Thread(target=self._main, name="worksteal-pool", daemon=True)
@@ -89,6 +90,7 @@ class Pool:
     def withdraw(self) -> None:
         """Take back what has not begun; `Client.withdrawn` says which tasks that is."""
         with self._lock:
+            self._draining = True
             if self._channel is not None:
                 self._send(("withdraw",))
                 return
@@ -140,6 +142,9 @@ class Pool:
                 self.client.event("pool died", 0, time.time(), {"error": str(error)})
                 self._end_launch(wait_s=0.0)
                 self._read_journals()
+                if self._draining:  # nothing more is to begin, nor again
+                    self.withdraw()
+                    return
                 if not self._stopping:
                     self._prepare_again()
                 fruitless = 0 if len(self._open) < before else fruitless + 1

@@ -19,6 +19,15 @@ def entry(task: Task) -> Entry:
     return task.priority, task.expected, -task.id, task
 
 
+def beside(free: Room, task: Task) -> Room:
+    """What of `free` others may use while a task waits that has been passed often enough.
+
+    Devices and memory are kept for it in any case; cores only once they are what it waits for: a task that waits for a
+    device for hours must not keep the cores of its node idle so long.
+    """
+    return free.without(task.cores if task.cores > free.cores else 0, task.devices, task.mem_mb)
+
+
 class Shelf:
     """Waiting tasks that need the same: cores, devices, and about the same memory (within a factor of two)."""
 
@@ -116,7 +125,7 @@ class Waiting:
             if passed < patience:
                 self._passed[blocked.id] = passed + 1
             else:
-                best, _ = self._first(free.without(blocked.cores, blocked.devices, blocked.mem_mb))
+                best, _ = self._first(beside(free, blocked))
                 if best is None:
                     return None
         task = best.entries.pop()[3]
@@ -132,7 +141,7 @@ class Waiting:
         _, blocked = self._first(free)
         if blocked is None or self._passed.get(blocked.id, 0) < patience:
             return free
-        return free.without(blocked.cores, blocked.devices, blocked.mem_mb)
+        return beside(free, blocked)
 
     def take(self, room: Room, parts: int = 2) -> list[Task]:
         """A part of what fits into `room`: every `parts`-th task of the order and the first among them, best first.

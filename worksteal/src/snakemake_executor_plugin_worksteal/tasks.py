@@ -59,7 +59,8 @@ class Order:
 
     Either `command` (run by `shell -c`) or `script`; an agent takes an order with neither for done at once. threads
     sets the usual thread-count variables; environment is laid over the pool's. limit_s (seconds) and limit_mb end the
-    task; 0 means no limit. log is where output is kept if there is any.
+    task; 0 means no limit. log is where output is kept if there is any, and
+    remove names old output (files, or folders with all in them) that is removed first.
     """
 
     command: str = ""
@@ -71,6 +72,7 @@ class Order:
     limit_mb: int = 0
     log: str = ""
     benchmark: Benchmark | None = None
+    remove: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
