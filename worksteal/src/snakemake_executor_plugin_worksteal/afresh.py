@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 _RESET_PEAK = b"5"  # to /proc/self/clear_refs: the peak of the resident memory becomes what is resident now
+PEAK_SLACK_KB = 1024  # a peak that rose by less is left as it is: to reset it takes as long as all the rest
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 _SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
@@ -47,6 +48,7 @@ class Birth:
         self.streams = _streams()
         self.nature = _nature()
         self.begin()
+        self.peak = self.used[1]
 
     def close(self) -> None:
         """Close the descriptors, so that a script finds what it would find in a fork of its own."""
@@ -104,6 +106,10 @@ class Birth:
         tempfile.tempdir = None
         self._log_afresh()
         random.seed()
+        if _used()[1] > self.peak + PEAK_SLACK_KB:
+            self._reset_peak()
+
+    def _reset_peak(self) -> None:
         with suppress(OSError):  # not every kernel has the file; the peak is then that of the fork's life
             descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY)
             try:
@@ -120,7 +126,7 @@ class Birth:
         os.environ.update(wanted)
         time.tzset()
         direct = bool(os.environ.get("PYTHONUNBUFFERED"))
-        if _streams() != self.streams or sys.stdout.write_through != direct:
+        if _streams() != self.streams or getattr(sys.stdout, "write_through", False) != direct:
             self.open_streams()
             self.streams = _streams()
         elif "snakemake.shell" in sys.modules:

@@ -52,7 +52,7 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 CATCHABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-_MASKS = ("SigIgn", "SigCgt")  # in /proc/PID/status
+_MASKS = (b"SigIgn", b"SigCgt")  # in /proc/PID/status
 LONGEST_ARGUMENT = 120_000  # bytes; Linux refuses one argument of 128 KiB (MAX_ARG_STRLEN)
 INTERRUPTED = -1  # the status of a script that a KeyboardInterrupt ended
 HUGE_PAGE = 2 << 20  # bytes
@@ -137,7 +137,8 @@ def _use_huge_pages() -> None:
 
 def handled_signals() -> list[int]:
     """Signals that this process handles or ignores, as the kernel has it: C libraries set handlers too."""
-    masks = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line[:6] in _MASKS]
+    with open("/proc/self/status", "rb", buffering=0) as file:
+        masks = [line.split()[1] for line in file.readall().splitlines() if line[:6] in _MASKS]
     either = functools.reduce(operator.or_, (int(mask, 16) for mask in masks))
     return [number for number in CATCHABLE if either >> (number - 1) & 1]
 
