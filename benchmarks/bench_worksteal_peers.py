@@ -7,9 +7,10 @@ from the first submission to the last result. worksteal's are orders of nothing:
 stealing and reporting cost, with no process made, like the peers' functions in long-lived workers. What it takes with
 a fork for each (a script `pass`, isolated as jobs are) is said apart. (2) The time of 200 log-normal sleeps over 8
 workers: by an ideal queue 1.614 s in file order and 1.251 s longest first. The peers get them in file order; worksteal
-runs each in a fork, with expected durations and without, and also sleeps 8 times as long. Every pool is up and warm
-before. The peers are optional (pip install mpi4py mpich parsl dask-mpi distributed): one that is not installed is left
-out.
+gets them as its executor hands jobs over, sorted by expected duration, and runs them in forks that are used again
+(`--worksteal-reuse`). What it takes with a fork for each is said apart (`forks`), and what it takes without expected
+durations, in file order (`unknown`), and for sleeps 8 times as long (`stretched`). Every pool is up and warm before.
+The peers are optional (pip install mpi4py mpich parsl dask-mpi distributed): one that is not installed is left out.
 
 The last line is JSON: `ratio` is worksteal's tasks/s over the fastest peer's, `bound_over_makespan` how near each came
 to the ideal queue, longest first.
@@ -44,6 +45,7 @@ BOUND_S = 1.251
 STRETCH = 8
 # As the executor hands jobs over.
 BATCH = 64
+REUSE = 1000
 WARM_UP = 200
 PEERS = {
     "mpi4py.futures": ("mpi4py", ("-n", str(WORKERS + 1)), ("-m", "mpi4py.futures")),
@@ -196,7 +198,7 @@ class Counter:
 class WorkstealPool:
     """A pool of agents in a temporary folder: `with WorkstealPool("mpiexec", agents, slots) as pool`."""
 
-    def __init__(self, launcher: str, agents: int, slots: int) -> None:
+    def __init__(self, launcher: str, agents: int, slots: int, reuse: int = 1) -> None:
         from snakemake_executor_plugin_worksteal.channel import Listener
         from snakemake_executor_plugin_worksteal.launch import choose_launch
         from snakemake_executor_plugin_worksteal.pool import Pool
@@ -214,6 +216,7 @@ class WorkstealPool:
             nodes=agents,
             slots=slots,
             devices="0",
+            reuse=reuse,
         )
         self.counter = Counter()
         listener = Listener(bytes.fromhex(session.secret), session.address, self.counter.log)
@@ -237,12 +240,15 @@ class WorkstealPool:
         return self._run((Order(), 0.0) for _ in range(count))
 
     def scripts(self, source: str, values: list[Any], *, expected: bool = False) -> float:
-        """Seconds of a script for each value, its `snakemake`; `expected`: the value is its duration, and known."""
+        """Seconds of a script for each value, its `snakemake`.
+
+        `expected`: the value is its duration, and known; the longest then goes first, as the executor has it.
+        """
         from snakemake_executor_plugin_worksteal.tasks import Order, Script
 
         orders = (
             (Order(script=Script("bench.py", source, (), pickle.dumps(value))), value if expected else 0.0)
-            for value in values
+            for value in (sorted(values, reverse=True) if expected else values)
         )
         return self._run(orders)
 
@@ -265,19 +271,31 @@ class WorkstealPool:
         return time.perf_counter() - begun
 
 
+def warm_up(pool: WorkstealPool, sleep: str) -> None:
+    """As the peers are before they are timed."""
+    for _ in range(2):
+        pool.empty(WARM_UP)
+        pool.scripts(sleep, [0.01] * WORKERS * 4)
+
+
 def side_worksteal(tasks: int) -> dict[str, float]:
     """Four agents with two slots each, as ranks of mpiexec."""
     sleep = "import time; time.sleep(snakemake)"
     forks = max(1, tasks // 10)
-    with WorkstealPool("mpiexec", AGENTS, WORKERS // AGENTS) as pool:
-        for _ in range(2):
-            pool.empty(WARM_UP)
-            pool.scripts(sleep, [0.01] * WORKERS * 4)
-        sleeps = make_sleeps()
-        return {
+    sleeps = make_sleeps()
+    with WorkstealPool("mpiexec", AGENTS, WORKERS // AGENTS, REUSE) as pool:
+        warm_up(pool, sleep)
+        reused = {
             "makespan_s": pool.scripts(sleep, sleeps, expected=True),
             "makespan_unknown_s": pool.scripts(sleep, sleeps),
-            "makespan_stretched_s": pool.scripts(sleep, [STRETCH * value for value in sleeps], expected=True),
+            "scripts_per_s": forks / pool.scripts("pass", [None] * forks),
+        }
+    with WorkstealPool("mpiexec", AGENTS, WORKERS // AGENTS) as pool:
+        warm_up(pool, sleep)
+        return reused | {
+            "makespan_forks_s": pool.scripts(sleep, sleeps, expected=True),
+            "makespan_forks_unknown_s": pool.scripts(sleep, sleeps),
+            "makespan_forks_stretched_s": pool.scripts(sleep, [STRETCH * value for value in sleeps], expected=True),
             "tasks_per_s": tasks / pool.empty(tasks),
             "forks_per_s": forks / pool.scripts("pass", [None] * forks),
         }
@@ -368,7 +386,9 @@ def report(rounds: list[dict[str, dict[str, float]]], tasks: int) -> dict[str, A
     }
     if own and peers:
         found["bound_over_makespan_unknown"] = round(BOUND_S / own["makespan_unknown_s"], 3)
-        found["bound_over_makespan_stretched"] = round(STRETCH * BOUND_S / own["makespan_stretched_s"], 3)
+        found["bound_over_makespan_forks"] = round(BOUND_S / own["makespan_forks_s"], 3)
+        found["bound_over_makespan_forks_unknown"] = round(BOUND_S / own["makespan_forks_unknown_s"], 3)
+        found["bound_over_makespan_forks_stretched"] = round(STRETCH * BOUND_S / own["makespan_forks_stretched_s"], 3)
         found["ratio"] = round(own["tasks_per_s"] / max(each["tasks_per_s"] for each in peers.values()), 3)
         found["ratio_makespan"] = round(min(each["makespan_s"] for each in peers.values()) / own["makespan_s"], 3)
     return found

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params, Resourc
 from snakemake.script import PythonScript
 from snakemake.sourcecache import LocalSourceFile
 from snakemake_executor_plugin_worksteal import processes, runner
+from snakemake_executor_plugin_worksteal import warm as warm_module
 from snakemake_executor_plugin_worksteal.runner import Runner, RunnerDied, read_journal
 from snakemake_executor_plugin_worksteal.tasks import Benchmark, Order, Result, Script
 
@@ -94,10 +96,10 @@ def script_order(path: Path, source: str, **order: Any) -> Order:
     return Order(script=Script(str(path), source, (str(path.parent),), pickle.dumps(container(path.parent))), **order)
 
 
-def container(folder: Path) -> Snakemake:
+def container(folder: Path, **params: Any) -> Snakemake:
     """A job's `snakemake` object."""
     return Snakemake(
-        InputFiles(["in.txt"]), OutputFiles(fromdict={"table": "out.txt"}), Params(fromdict={"alpha": 2}),
+        InputFiles(["in.txt"]), OutputFiles(fromdict={"table": "out.txt"}), Params(fromdict={"alpha": 2, **params}),
         Wildcards(fromdict={"sample": "a"}), 2, ResourceList(fromdict={"mem_mb": 10}), Log(), {"key": "value"}, "rule",
         None, str(folder),
     )  # fmt: skip
@@ -646,3 +648,295 @@ def test_a_task_that_fails_has_no_benchmark(warm: Bench, tmp_path: Path) -> None
     assert (failed.status, failed.tail) == (4, "once")
     assert warm.run("kill -SEGV $$", benchmark=benchmark).status == 128 + signal.SIGSEGV
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- reuse of forks ----
+
+WHO = "import os, builtins\nprint(os.getpid(), builtins.__dict__.setdefault('first_of_fork', os.getpid()))\n"
+
+
+def forks_of(bench: Bench, sources: Sequence[str]) -> list[int]:
+    """The process of each script, one after the other; a script prints WHO first."""
+    return [int(bench.script(source).tail.split()[0]) for source in sources]
+
+
+def test_a_fork_runs_as_many_scripts_as_it_may(make: Callable[..., Bench]) -> None:
+    bench = make("warm", reuse=3)
+    a, b, c, d = (forks_of(bench, [WHO])[0] for _ in range(4))
+    assert a == b == c != d
+    results, _ = read_journal(bench.journal)
+    assert [result.id for result in results] == [1, 2, 3, 4]
+    assert results == [bench.results[number] for number in (1, 2, 3, 4)]
+    assert all(result.ok and result.max_rss_mb > 0 and result.started <= result.ended for result in results)
+
+
+def test_without_reuse_each_script_has_a_fork(make: Callable[..., Bench]) -> None:
+    assert len(set(forks_of(make("warm"), [WHO] * 4))) == 4
+
+
+def test_scripts_that_differ_in_text_or_config_never_share(make: Callable[..., Bench]) -> None:
+    bench = make("warm", reuse=100)
+    first, second = forks_of(bench, [WHO, WHO + "1"])
+    assert first != second
+    assert forks_of(bench, [WHO, WHO + "1"]) == [first, second]
+    order = script_order(bench.folder / "script.py", WHO)
+    assert order.script is not None
+    configured = Order(script=replace(order.script, config=pickle.dumps({"key": "other"})))
+    assert int(bench.hear(bench.start(configured)).tail.split()[0]) not in (first, second)
+
+
+def test_a_reused_fork_finds_what_a_fresh_one_finds(make: Callable[..., Bench], tmp_path: Path) -> None:
+    source = """
+        import json, logging, random, signal, tempfile, time
+        names = sorted(globals())
+        print(json.dumps({
+            "own": snakemake.params.own, "cwd": os.getcwd(), "argv": sys.argv, "path": sys.path, "names": names,
+            "environment": sorted(os.environ.items()), "umask": oct(os.umask(0o22)), "temporary": tempfile.gettempdir(),
+            "signals": [str(signal.getsignal(n)) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)],
+            "mask": str(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "handlers": len(logging.root.handlers),
+            "hook": sys.excepthook is sys.__excepthook__, "stdin": sys.stdin.read(), "zone": time.strftime("%Z"),
+            "marker": os.environ["WORKSTEAL_TASK"], "streams": [str(sys.stdout), sys.stdout.errors, sys.stderr.errors],
+            "threads": os.environ["OMP_NUM_THREADS"],
+        }))
+        sys.stdout.flush()
+        os.system("echo of a child: $OWN $WORKSTEAL_TASK $TZ")
+        left = open(f"left-{snakemake.params.own}", "w")
+        left.write("x" * 10)
+        # And leaves nothing as it was
+        logging.basicConfig(filename=f"log-{snakemake.params.own}")
+        logging.warning("of %s", snakemake.params.own)
+        os.environ.update(OWN="changed", MORE="more", TZ="Asia/Tokyo")
+        del os.environ["GREETING"]
+        os.environ = {}
+        os.putenv("OWN", "put")
+        time.tzset()
+        os.mkdir(f"folder-{snakemake.params.own}")
+        os.chdir(f"folder-{snakemake.params.own}")
+        os.umask(0o77)
+        sys.argv.append("x")
+        sys.path = ["nowhere"]
+        sys.excepthook = print
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        sys.stdin.close()
+        os.close(0)
+        sys.stderr = open(f"err-{snakemake.params.own}", "w")
+        print("to err", file=sys.stderr)
+        os.dup2(sys.stderr.fileno(), 2)
+        sys.stdout.reconfigure(errors="ignore")
+        """
+    bench = make("warm", reuse=10)
+    source = WHO + textwrap.dedent(source)
+    found, pids = [], set()
+    for own in range(4):
+        order = script_order(tmp_path / "script.py", source, environment={"OWN": str(own)})
+        assert order.script is not None
+        given = container(tmp_path, own=own)
+        numbered = replace(order, script=replace(order.script, snakemake=pickle.dumps(given)), threads=own % 2 + 1)
+        result = bench.hear(bench.start(numbered))
+        assert result.ok, result
+        who, text, child = result.tail.splitlines()
+        pids.add(who)
+        facts = json.loads(text)
+        marker = f"{bench.pool}:7:{result.id}"
+        assert (facts.pop("own"), facts.pop("marker"), facts.pop("threads")) == (own, marker, str(own % 2 + 1))
+        assert child.strip() == f"of a child: {own} {marker}"
+        same = {"OWN", "WORKSTEAL_TASK", *warm_module.THREAD_VARIABLES}
+        facts["environment"] = [pair for pair in facts["environment"] if pair[0] not in same]
+        facts["streams"] = [re.sub("0x[0-9a-f]+", "", word) for word in facts["streams"]]
+        found.append(facts)
+        assert (tmp_path / f"left-{own}").stat().st_size == 10
+        assert (tmp_path / f"folder-{own}" / f"err-{own}").read_text() == "to err\n"
+        assert (tmp_path / f"log-{own}").read_text() == f"WARNING:root:of {own}\n"
+    assert len(pids) == 1
+    assert found[0] == found[1] == found[2] == found[3]
+    assert found[0]["cwd"] == str(tmp_path)
+
+
+def test_output_is_each_scripts_own(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make("warm", reuse=10)
+    source = WHO + "import ctypes\nprint('x' * os.stat('size').st_size, end='')\nctypes.CDLL(None).puts(b'from C')"
+    pids = set()
+    for size in (10_000, 0, 5):
+        (tmp_path / "size").write_bytes(b"x" * size)
+        log = tmp_path / f"{size}.log"
+        assert bench.script(source, log=str(log)).ok
+        who, text = log.read_text().split("\n", 1)
+        pids.add(who)
+        assert sorted(text.replace("\n", "")) == sorted("x" * size + "from C")
+    assert len(pids) == 1
+    assert bench.script("pass", log=str(tmp_path / "silent")).log == ""
+
+
+def test_random_states_of_a_reused_fork_differ(make: Callable[..., Bench]) -> None:
+    bench = make("warm", preload=["numpy"], reuse=10)
+    source = WHO + (
+        "import random, numpy\nprint(random.random(), numpy.random.random())\nrandom.seed(1); numpy.random.seed(1)"
+    )
+    outputs = [bench.script(source).tail.split() for _ in range(4)]
+    assert len({output[0] for output in outputs}) == 1
+    assert len({number for output in outputs for number in output[2:]}) == 8
+
+
+LEAVES = {
+    "an exit status": "sys.exit(3)",
+    "an exception": "raise ValueError",
+    "a signal": "os.kill(os.getpid(), 9)",
+    "an exit of its own": "os._exit(0)",
+    "a thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(300,), daemon=True).start()",
+    "a child": "import subprocess\nkept = os.posix_spawn('/bin/sleep', ['sleep', '300'], os.environ)",
+    "a zombie": "import time\nif not os.fork(): os._exit(0)",
+    "a fork that falls through": "os.fork()",
+    "a daemon": """
+if not (child := os.fork()):
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    import time
+    time.sleep(300)
+os.waitpid(child, 0)
+""",
+    "an affinity": "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
+    "a limit": "import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+    "a wish at exit": "import atexit\natexit.register(lambda: print('at exit of', os.getpid()))",
+    "closed descriptors": "os.closerange(3, 100)",
+}
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_what_a_script_leaves_ends_its_fork(make: Callable[..., Bench], name: str) -> None:
+    bench = make("warm", reuse=10)
+    source = (
+        WHO
+        + "sys.stdout.flush()\nif not os.path.exists('quiet'):\n    "
+        + "\n    ".join(textwrap.dedent(LEAVES[name]).strip().splitlines())
+    )
+    (bench.folder / "quiet").touch()
+    before = forks_of(bench, [source] * 2)
+    (bench.folder / "quiet").unlink()
+    result = bench.script(source)
+    leaver = int(result.tail.split()[0])
+    assert result.ok == (name not in ("an exit status", "an exception", "a signal"))
+    assert {leaver} == set(before)
+    assert ("at exit of" in result.tail) == (name == "a wish at exit")
+    assert set(processes.leftovers(f"{bench.pool}:7:{result.id}")) <= {leaver}
+    (bench.folder / "quiet").touch()
+    after = forks_of(bench, [source] * 2)
+    assert after[0] == after[1] != leaver
+    wait_gone([leaver])
+
+
+@pytest.mark.parametrize("end", ["a stop", "a limit of time", "a limit of memory"])
+def test_a_script_that_is_ended_takes_its_fork_along(make: Callable[..., Bench], end: str) -> None:
+    bench = make("warm", reuse=10)
+    source = WHO + (
+        "import signal, time\nif os.path.exists('stay'):\n    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "    kept = bytearray(300_000_000)\n    print(os.getpid(), file=open('up', 'w'))\n    time.sleep(300)"
+    )
+    (first,) = forks_of(bench, [source])
+    (bench.folder / "stay").touch()
+    limits = {"a limit of time": {"limit_s": 0.3}, "a limit of memory": {"limit_mb": 200}}.get(end, {})
+    number = bench.start(script_order(bench.folder / "script.py", source, **limits))
+    if end == "a stop":
+        assert int(wait_for_file(bench.folder / "up")) == first
+        bench.runner.stop(number, "enough")
+    result = bench.hear(number)
+    assert not result.ok
+    assert result.reason
+    (bench.folder / "stay").unlink()
+    assert forks_of(bench, [source])[0] != first
+    wait_gone([first])
+
+
+def test_idle_forks_are_few_and_end_with_their_exit_handlers(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make("warm", reuse=10, spares=1)
+    (tmp_path / "parting.py").write_text(
+        "import atexit, os\n@atexit.register\ndef part():\n"
+        "    with open(f'gone-{os.getpid()}', 'w') as file:\n        print(os.getpid(), file=file)\n"
+    )
+    source = WHO + "import parting"
+    first, second = forks_of(bench, [source, source + "\n1"])
+    wait_gone([first])
+    assert int(wait_for_file(tmp_path / f"gone-{first}")) == first
+    assert alive(second)
+    bench.runner.close(5)
+    assert not alive(second)
+    assert int(wait_for_file(tmp_path / f"gone-{second}")) == second
+    assert read_journal(bench.journal)[1]
+
+
+def test_an_idle_fork_that_is_killed_or_will_not_leave_harms_nobody(make: Callable[..., Bench]) -> None:
+    bench = make("warm", reuse=10, grace_s=0.2)
+    source = WHO + "import atexit, time\natexit.register(time.sleep, 300)"
+    (first,) = forks_of(bench, [source])
+    os.kill(first, signal.SIGKILL)
+    wait_gone([first])
+    (second,) = forks_of(bench, [source])
+    assert first != second
+    bench.runner.close(5)
+    assert not alive(second)
+    assert read_journal(bench.journal)[1]
+
+
+def test_a_benchmark_has_a_fork_of_its_own(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make("warm", reuse=10)
+    (first,) = forks_of(bench, [WHO])
+    measured = bench.script(WHO, benchmark=Benchmark(str(tmp_path / "bench.tsv")))
+    assert int(measured.tail.split()[0]) != first
+    assert forks_of(bench, [WHO]) == [first]
+
+
+def test_usage_is_of_one_script(make: Callable[..., Bench]) -> None:
+    bench = make("warm", reuse=10)
+    source = WHO + (
+        "import time\nif os.path.exists('much'):\n    large = bytearray(200_000_000)\n    del large\n"
+        "    while time.process_time() < 0.5:\n        pass"
+    )
+    little = bench.script(source)
+    (bench.folder / "much").touch()
+    much = bench.script(source)
+    (bench.folder / "much").unlink()
+    again = bench.script(source)
+    assert len({result.tail for result in (little, much, again)}) == 1
+    assert much.max_rss_mb > 200 > again.max_rss_mb
+    assert much.cpu_s > 0.3 > max(little.cpu_s, again.cpu_s)
+
+
+def test_idle_forks_end_with_a_runner_or_agent_that_is_killed(tmp_path: Path) -> None:
+    pool = f"test-{os.getpid()}-idle"
+    (tmp_path / "s.py").write_text(WHO)
+    program = AGENT.split("runner = ")[0] + (
+        "from snakemake_executor_plugin_worksteal.tasks import Script\n"
+        "runner = Runner('warm', rank=0, workdir=sys.argv[2], environment={**os.environ, 'WORKSTEAL_POOL':"
+        " sys.argv[3]}, journal=Path(sys.argv[2], 'journal'), reuse=10)\n"
+        "source = 'import os; print(os.getpid())'\n"
+        "runner.start(1, '', Order(script=Script('s.py', source, (), b'N.')), (0,), ())\n"
+        "while not (select.select([runner], [], [])[0] and (found := runner.read())):\n    pass\n"
+        "print(runner.pid, found[0].tail, flush=True)\nselect.select([], [], [])\n"
+    )
+    words = [sys.executable, "-c", program, str(PACKAGE), str(tmp_path), pool]
+    for victim in ("agent", "runner"):
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as agent:
+            assert agent.stdout is not None
+            pids = [int(word) for word in agent.stdout.readline().split()]
+            assert alive(pids[1])
+            os.kill(agent.pid if victim == "agent" else pids[0], signal.SIGKILL)
+            if victim == "runner":
+                wait_gone(pids[1:])
+                agent.kill()
+        wait_gone(pids)
+        assert processes.leftovers(pool) == []
+
+
+def test_an_idle_runner_with_idle_forks_uses_no_cpu(make: Callable[..., Bench]) -> None:
+    bench = make("warm", reuse=10, spares=2)
+    (fork,) = forks_of(bench, [WHO])
+    family = [psutil.Process(pid) for pid in (bench.runner.pid, fork)]
+    bench.run("true", benchmark=Benchmark("bench.tsv"))  # the spares have been made by then, or soon
+    select.select([], [], [], 0.3)
+    before = [process.cpu_times()[:2] for process in family]
+    select.select([], [], [], 1.0)
+    assert [process.cpu_times()[:2] for process in family] == before

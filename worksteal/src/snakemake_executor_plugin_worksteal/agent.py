@@ -306,6 +306,7 @@ def start_runners(session: Session, folder: Path) -> dict[str, Runner]:
             journal=folder / f"journal-{session.epoch}-{name}-{kind}.jsonl",
             spares=min(MOST_SPARES, 2 + 2 * (session.slots or len(os.sched_getaffinity(0)))),
             grace_s=session.grace_s,
+            reuse=session.reuse,
         )
         for kind in ("plain", "warm")
     }

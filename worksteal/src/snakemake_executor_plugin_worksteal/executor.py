@@ -213,6 +213,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
             memory_mb=self.settings.memory_mb,
             preload=preload,
             grace_s=float(self.settings.grace),
+            reuse=self.settings.reuse or 1,
             trace=self.settings.trace,
         )
 

@@ -47,12 +47,14 @@ class Runner:
         spares: int = 2,
         grace_s: float = 10.0,
         patience: float = 0.5,
+        reuse: int = 1,
     ) -> None:
         """Fork the runner and return at once; it serves once it has imported what it needs.
 
         rank goes into results and markers. environment is all that tasks see, and names the pool in WORKSTEAL_POOL.
         preload are modules for the warm kind, spares the forks that it keeps waiting. grace_s are the seconds from
-        SIGTERM to SIGKILL, patience those between two looks at the memory of a task with a limit.
+        SIGTERM to SIGKILL, patience those between two looks at the memory of a task with a limit. reuse is how many
+        scripts of one text and config a fork may run, one after the other.
 
         Raises:
             ValueError: environment has no WORKSTEAL_POOL.
@@ -68,7 +70,7 @@ class Runner:
         self._sent: set[bytes] = set()
         self._kept: list[Result | str] = []
         self._ended = ""
-        settings = tending.Settings(kind, rank, environment["WORKSTEAL_POOL"], spares, grace_s, patience)
+        settings = tending.Settings(kind, rank, environment["WORKSTEAL_POOL"], spares, grace_s, patience, reuse)
         file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         mine, its = socket.socketpair()
         try:

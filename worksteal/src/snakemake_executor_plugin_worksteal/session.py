@@ -65,6 +65,7 @@ class Session:
     memory_mb: int | None = None
     preload: list[str] = field(default_factory=list)
     grace_s: float = 10.0
+    reuse: int = 1
     trace: bool = False
     epoch: int = 0
 

@@ -64,6 +64,14 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
             "device when imported.",
         },
     )
+    reuse: Optional[int] = field(
+        default=1,
+        metadata={
+            "help": "How many script: jobs of the same script and config one process may run, one after the other. "
+            "With more than 1, such a job finds imported modules and all that they keep (caches, open figures, "
+            "settings) as the job before left them.",
+        },
+    )
     grace: Optional[int] = field(
         default=10,
         metadata={

@@ -7,8 +7,12 @@ import math
 import os
 import tempfile
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .tasks import Order, Result
+
+if TYPE_CHECKING:
+    from .forks import Fork
 
 NEVER = math.inf
 TAIL_LINES, TAIL_BYTES = 20, 4096
@@ -23,7 +27,7 @@ class Tended:
     marker: str
     output: int
     pid: int = 0
-    forked: bool = False
+    fork: Fork | None = None  # where it runs, unless it is a command
     script_file: str = ""
     limit_at: float = NEVER
     measure_at: float = NEVER
@@ -37,13 +41,6 @@ class Tended:
     def next_at(self) -> float:
         """The next moment at which it needs a look; processes that end announce themselves."""
         return min(self.limit_at, self.measure_at, self.kill_at, self.give_up_at, self.look_at)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it; BrokenPipeError if nobody reads."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def open_output(folder: str) -> int:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import select
 import signal
 import socket
 import tempfile
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from resource import struct_rusage
 from typing import Any, NoReturn
 
-from . import processes, warm
+from . import processes, warm, wire
+from .forks import Fork, Forks
 from .tasks import Order, Result
-from .tended import NEVER, Tended, copy_output, open_output, tail, write_all
+from .tended import NEVER, Tended, copy_output, open_output, tail
 from .wire import Wire
 
 PARTING_S = 2.0  # how long tasks may take to end when the agent is gone
@@ -44,15 +43,7 @@ class Settings:
     spares: int
     grace_s: float
     patience: float
-
-
-@dataclass(slots=True)
-class Spare:
-    """A fork that waits for its order on a pipe; output is the file that its stdout and stderr are."""
-
-    pid: int
-    pipe: int
-    output: int
+    reuse: int
 
 
 class Tender:
@@ -67,7 +58,9 @@ class Tender:
         self.null = os.open(os.devnull, os.O_RDONLY)
         self.tasks: dict[int, Tended] = {}
         self.by_pid: dict[int, Tended] = {}
-        self.spares: deque[Spare] = deque()
+        self.forks = Forks(settings.spares, settings.grace_s)
+        self.by_channel: dict[int, Tended] = {}  # scripts whose forks may stay for another
+        self.poll = select.poll()
         self.scripts: dict[bytes, tuple[str, str, bytes, bytes]] = {}
         self.closing = False
         self.abandoned = False
@@ -98,23 +91,23 @@ class Tender:
     def serve(self) -> None:
         """Until closed: wait, read, reap, tend, write; fork spares when there is nothing else to do."""
         self.note({"runner": self.settings.kind, "rank": self.settings.rank, "pid": os.getpid()})
-        poll = select.poll()
-        poll.register(self.bell, select.POLLIN)
-        while self.tasks or not self.closing:
+        self.poll.register(self.bell, select.POLLIN)
+        spares = self.forks.spares
+        while self.tasks or self.forks.leaving or not self.closing:
             if not self.abandoned:
-                poll.register(self.wire, select.POLLIN | (select.POLLOUT if self.wire.wants_write else 0))
-            lacking = (
-                self.settings.kind == "warm" and not self.closing and len(self.spares) <= self.settings.spares // 2
-            )
+                self.poll.register(self.wire, select.POLLIN | (select.POLLOUT if self.wire.wants_write else 0))
+            lacking = self.settings.kind == "warm" and not self.closing and len(spares) <= self.settings.spares // 2
             patience = self._wait_ms()
             if lacking:
-                quiet = QUIET_MS if self.spares else 0
+                quiet = QUIET_MS if spares or self.forks.idle else 0
                 patience = quiet if patience is None else min(quiet, patience)
-            events = dict(poll.poll(patience))
+            events = dict(self.poll.poll(patience))
             if self.bell in events:
                 os.read(self.bell, 4096)
             if self.wire.fileno() in events:
-                self._hear(poll)
+                self._hear()
+            for channel in events.keys() & self.by_channel.keys():
+                self._hear_fork(self.by_channel[channel])
             self._reap()
             self._look(time.monotonic())
             self.wire.flush()
@@ -130,14 +123,15 @@ class Tender:
             self.wire.send(f"The journal of the {self.settings.kind} runner cannot be written: {error}.")
 
     def _wait_ms(self) -> int | None:
-        """Until the next deadline of a task; None, for ever, if there is none."""
+        """Until the next deadline of a task or a fork; None, for ever, if there is none."""
         at = min((task.next_at() for task in self.tasks.values()), default=NEVER)
+        at = min(at, self.forks.next_at())
         return None if at == NEVER else max(0, math.ceil((at - time.monotonic()) * 1000))
 
     def _end(self) -> None:
-        for spare in self.spares:
-            os.close(spare.pipe)
-        processes.send([self.guard, *(spare.pid for spare in self.spares)], signal.SIGKILL)
+        for spare in self.forks.spares:
+            spare.hang_up()
+        processes.send([self.guard, *(spare.pid for spare in self.forks.spares)], signal.SIGKILL)
         self.note({"closed": True})
         until = time.monotonic() + PARTING_S
         while not self.wire.flush() and (left := until - time.monotonic()) > 0:
@@ -145,14 +139,15 @@ class Tender:
 
     # The agent's words
 
-    def _hear(self, poll: select.poll) -> None:
+    def _hear(self) -> None:
         for message in self.wire.receive():
             getattr(self, f"_on_{message[0]}")(*message[1:])
         if self.wire.ended:
-            poll.unregister(self.wire)
+            self.poll.unregister(self.wire)
             self.abandoned = self.closing = True
             for task in self.tasks.values():
                 self._stop(task, "was ended because its agent has ended", signal.SIGTERM, PARTING_S)
+            self.forks.let_all_go(PARTING_S)
 
     def _on_source(self, key: bytes, path: str, source: str, config: bytes) -> None:
         code = warm.compiled(path, source) if self.settings.kind == "warm" else b""
@@ -212,21 +207,31 @@ class Tender:
         if self.settings.kind != "warm":
             raise ValueError("only the warm runner runs scripts and benchmarks, and this order went to the plain one")
         order, code = task.order, b""
-        if order.script is not None:
-            path, source, config, code = self.scripts[key]
-            order = replace(order, script=replace(order.script, path=path, source=source, config=config))
-        message = pickle.dumps((order, changes, code))
+        script = order.script if order.benchmark is None else None
+        # The shell of an order stays set in its process, and not all orders of a script need name the same.
+        reuse = self.settings.reuse if script is not None and script.shell_exec is None else 1
         while True:
-            spare = self.spares.popleft() if self.spares else self._fork_spare()
+            fork = self.forks.take(key) if reuse > 1 else None
+            if fork is None:
+                fork = self.forks.spares.popleft() if self.forks.spares else self._fork_spare()
+            if order.script is not None and not fork.runs and not code:
+                path, source, config, code = self.scripts[key]
+                order = replace(order, script=replace(order.script, path=path, source=source, config=config))
+            fork.key, fork.marker, fork.runs = key, task.marker, fork.runs + 1
+            stays = fork.runs < reuse
             task.result.started = time.time()
             try:
-                write_all(spare.pipe, message)
-            except BrokenPipeError:  # killed while it waited; it will be reaped
-                os.close(spare.output)
+                wire.tell(fork.channel, (order, changes, stays) if fork.runs > 1 else (order, changes, code, stays))
+            except OSError:  # killed while it waited; it will be reaped
+                fork.hang_up()
+                os.close(fork.output)
                 continue
-            finally:
-                os.close(spare.pipe)
-            task.pid, task.output, task.forked = spare.pid, spare.output, True
+            task.pid, task.output, task.fork = fork.pid, fork.output, fork
+            if stays:
+                self.by_channel[fork.channel] = task
+                self.poll.register(fork.channel, select.POLLIN)
+            else:
+                fork.hang_up()
             return
 
     def _on_stop(self, number: int, reason: str, sign: int) -> None:
@@ -238,6 +243,7 @@ class Tender:
         self.closing = True
         for task in self.tasks.values():
             self._stop(task, "was ended because the pool closes", signal.SIGTERM, min(self.settings.grace_s, wait_s))
+        self.forks.let_all_go(wait_s)
 
     # Forks of this process
 
@@ -249,7 +255,7 @@ class Tender:
             signal.set_wakeup_fd(-1)
             mine = {self.wire.fileno(), self.journal, self.guard_pipe, self.null, *self.alarm}
             mine |= {task.output for task in self.tasks.values()}
-            mine |= {descriptor for spare in self.spares for descriptor in (spare.pipe, spare.output)}
+            mine |= self.forks.descriptors() | {task.fork.channel for task in self.tasks.values() if task.fork}
             for descriptor in mine - {-1}:
                 os.close(descriptor)
             life()
@@ -260,21 +266,21 @@ class Tender:
 
     def _fork_spares(self) -> None:
         """Several at once: after each fork the first write to each page is a page fault in this process too."""
-        while len(self.spares) < self.settings.spares:
-            self.spares.append(self._fork_spare())
+        while len(self.forks.spares) < self.settings.spares:
+            self.forks.spares.append(self._fork_spare())
 
-    def _fork_spare(self) -> Spare:
+    def _fork_spare(self) -> Fork:
         output = open_output(self.folder)
-        read, write = os.pipe()
+        mine, its = (end.detach() for end in socket.socketpair())
         parent = os.getpid()
 
         def life() -> NoReturn:
-            os.close(write)
-            warm.wait_for_order(read, output, parent, self.handled)
+            os.close(mine)
+            warm.wait_for_order(its, output, parent, self.handled)
 
         pid = self._fork(life)
-        os.close(read)
-        return Spare(pid, write, output)
+        os.close(its)
+        return Fork(pid, mine, output)
 
     def _post_guard(self) -> None:
         """A process that sleeps until this one is gone, and kills what is left of its tasks if it was killed.
@@ -310,25 +316,44 @@ class Tender:
                 break
             if pid == 0:
                 break
-            task = self.by_pid.pop(pid, None)
+            task = self.by_pid.get(pid)
             if task is not None:
-                self._first_ended(task, status, usage)
+                self._process_ended(task, status, usage)
             elif pid == self.guard and not self.closing:
                 self._post_guard()
-            else:
-                for spare in [spare for spare in self.spares if spare.pid == pid]:
-                    self.spares.remove(spare)
-                    os.close(spare.pipe)
-                    os.close(spare.output)
+            self.forks.ended(pid)
         for task in [task for task in self.tasks.values() if task.ended]:
             self._settle(task, time.monotonic())
 
-    def _first_ended(self, task: Tended, status: int, usage: struct_rusage) -> None:
-        code, result = os.waitstatus_to_exitcode(status), task.result
+    def _process_ended(self, task: Tended, status: int, usage: struct_rusage) -> None:
+        if task.fork is not None and task.fork.channel >= 0:
+            self._hear_fork(task)  # its script may have ended before it did
+        if not task.ended:
+            rss_mb, cpu_s = usage.ru_maxrss * 1024 / 1e6, usage.ru_utime + usage.ru_stime
+            self._first_ended(task, os.waitstatus_to_exitcode(status), rss_mb, cpu_s)
+
+    def _hear_fork(self, task: Tended) -> None:
+        """The script has ended, or the fork closes the channel because it exits, and its end will tell."""
+        fork = task.fork
+        assert fork is not None
+        usage = fork.usage()
+        self.poll.unregister(fork.channel)
+        del self.by_channel[fork.channel]
+        if usage is None:
+            fork.hang_up()
+            return
+        self._first_ended(task, 0, *usage)
+        if task.stopped or self.closing:
+            self.forks.send_off(fork, PARTING_S)
+        self._settle(task, time.monotonic())
+
+    def _first_ended(self, task: Tended, code: int, rss_mb: float, cpu_s: float) -> None:
+        """Its first process has ended, or its script in a fork that has not."""
+        del self.by_pid[task.pid]
+        result = task.result
         result.status, result.signal = (code, 0) if code >= 0 else (None, -code)
         result.ended = time.time()
-        result.max_rss_mb = round(usage.ru_maxrss * 1024 / 1e6, 3)
-        result.cpu_s = round(usage.ru_utime + usage.ru_stime, 6)
+        result.max_rss_mb, result.cpu_s = round(rss_mb, 3), round(cpu_s, 6)
         task.ended = True
         task.limit_at = task.measure_at = NEVER
         task.unclear_until = time.monotonic() + UNCLEAR_S
@@ -346,6 +371,8 @@ class Tender:
         """Report the task if nothing of it lives any more; else end what does."""
         task.look_at = NEVER
         left, unclear = self._strays(task)
+        if (left or unclear) and task.fork is not None and task.fork.channel >= 0:
+            self.forks.send_off(task.fork)
         if left and task.stopped and now < task.kill_at:
             return
         task.kill_at = NEVER
@@ -366,7 +393,9 @@ class Tender:
         An orphan becomes a child of this process, a subreaper; one small file lists them. Session or marker tell whose
         it is, or that there is no other task. One that is about to end counts too: its children show up when it has.
         """
-        known = {self.guard, *self.own, *self.by_pid, *(spare.pid for spare in self.spares)}
+        known = {self.guard, *self.own, *self.by_pid, *(fork.pid for fork in self.forks)}
+        if task.fork is not None and task.fork.channel >= 0:
+            known.add(task.pid)  # it may stay
         alone = task.ended and len(self.tasks) == 1
         strays, unclear = [], False
         for pid in processes.children(os.getpid()):
@@ -384,6 +413,7 @@ class Tender:
 
     def _look(self, now: float) -> None:
         """Limits and deadlines."""
+        self.forks.kill_late(now)
         for task in [task for task in self.tasks.values() if task.next_at() <= now]:
             if task.limit_at <= now:
                 limit = f"ran over its limit of {task.order.limit_s:g} s (resource runtime)"
@@ -398,7 +428,7 @@ class Tender:
 
     def _measure(self, task: Tended, now: float) -> None:
         task.measure_at = now + self.settings.patience
-        used = processes.memory_mb(self._tree(task), fork_of=os.getpid() if task.forked else 0)
+        used = processes.memory_mb(self._tree(task), fork_of=os.getpid() if task.fork else 0)
         if used > task.order.limit_mb:
             self._stop(task, f"used {used:,.0f} MB, more than its mem_mb={task.order.limit_mb:,}", signal.SIGKILL, 0)
 
@@ -422,7 +452,12 @@ class Tender:
             if size:
                 result.tail = tail(task.output, size)
                 result.log = self._keep(task, size)
-            os.close(task.output)
+                if task.fork:
+                    os.ftruncate(task.output, 0)
+            if task.fork and task.fork.channel >= 0:
+                self.forks.keep(task.fork)
+            else:
+                os.close(task.output)
         if task.script_file:
             os.unlink(task.script_file)
         self.note(result.as_dict())

@@ -29,12 +29,15 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
-from . import processes
+from . import processes, wire
+from .afresh import Birth
+from .forks import USAGE
 from .tasks import Benchmark, Order, Script
 
 # What modules import only when a process ends: found here, not by every fork anew (torch: 8 ms).
@@ -49,7 +52,7 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 CATCHABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-_MASKS = ("SigIgn", "SigCgt")  # in /proc/PID/status
+_MASKS = (b"SigIgn", b"SigCgt")  # in /proc/PID/status
 LONGEST_ARGUMENT = 120_000  # bytes; Linux refuses one argument of 128 KiB (MAX_ARG_STRLEN)
 INTERRUPTED = -1  # the status of a script that a KeyboardInterrupt ended
 HUGE_PAGE = 2 << 20  # bytes
@@ -134,7 +137,8 @@ def _use_huge_pages() -> None:
 
 def handled_signals() -> list[int]:
     """Signals that this process handles or ignores, as the kernel has it: C libraries set handlers too."""
-    masks = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line[:6] in _MASKS]
+    with open("/proc/self/status", "rb", buffering=0) as file:
+        masks = [line.split()[1] for line in file.readall().splitlines() if line[:6] in _MASKS]
     either = functools.reduce(operator.or_, (int(mask, 16) for mask in masks))
     return [number for number in CATCHABLE if either >> (number - 1) & 1]
 
@@ -152,11 +156,12 @@ def compiled(path: str, source: str) -> bytes:
 # ---- in the fork ----
 
 
-def wait_for_order(pipe: int, output: int, parent: int, handled: Sequence[int]) -> NoReturn:
-    """Be a task: settle in, read the order from the pipe up to its end, carry it out and exit. Never returns.
+def wait_for_order(channel: int, output: int, parent: int, handled: Sequence[int]) -> NoReturn:
+    """Be a task: settle in, hear the order from the channel (a stream socket), carry it out and exit. Never returns.
 
-    output is the file descriptor for stdout and stderr, parent the process id of the runner, handled are its signals
-    with handlers.
+    Where the order says so, and nothing speaks against it, do not exit but tell the usage and wait for another order of
+    the same script. output is the file descriptor for stdout and stderr, parent the process id of the runner, handled
+    are its signals with handlers.
     """
     os.setsid()
     processes.die_with_parent(parent)
@@ -164,24 +169,85 @@ def wait_for_order(pipe: int, output: int, parent: int, handled: Sequence[int]) 
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    os.close(null)
-    os.close(output)
     tempfile.tempdir = None
     _reseed()
     open_streams()
-    with open(pipe, "rb") as file:
-        message = file.read()
-    if not message:
+    message = wire.hear(channel)
+    if message is None:
         os._exit(0)  # the runner has ended, or needs no more spares
-    order, changes, code = pickle.loads(message)
+    order, changes, code, stays = message
+    if stays:
+        _stay(order, changes, code, Birth(channel, null, output, handled_signals, open_streams), channel)
+    for descriptor in (channel, null, output):
+        os.close(descriptor)
     os.environ.update(changes)
-    processes.mark({name: os.environ[name] for name in (processes.RUNNER, processes.TASK)})
+    _mark()
     if "PYTHONUNBUFFERED" in changes:
         open_streams()
     if order.benchmark is not None:
         _leave(_guarded(lambda: _benchmarked(order, order.benchmark, code)))
     _set_threads(order.threads)
     _leave(_run_script(order.script, code))
+
+
+def _stay(order: Order, changes: dict[str, str], code: bytes, birth: Birth, channel: int) -> NoReturn:
+    """Run a script, then others with the same text and config, until one gives a reason to exit or the channel ends.
+
+    What the script has written is in its files before the runner hears that it has ended.
+    """
+    script, stays = order.script, True
+    assert script is not None
+    while True:
+        birth.environment(changes)
+        _mark()
+        _set_threads(order.threads)
+        if not stays:
+            birth.close()
+        birth.begin()
+        status = _run_script(script, code)
+        if not stays or status or not _is_written(birth) or not birth.can_go_on():
+            _leave(status)
+        os.write(channel, USAGE.pack(*birth.usage()))
+        birth.again()
+        _reseed()
+        message = wire.hear(channel)
+        if message is None:
+            _leave(0)
+        order, changes, stays = message
+        assert order.script is not None
+        script = replace(script, snakemake=order.script.snakemake, search_paths=order.script.search_paths)
+
+
+def _is_written(birth: Birth) -> bool:
+    """Drop the script's globals and write out what is buffered; False if the process must end for that.
+
+    So it must where something holds on to the globals: what the script wants done at exit, or its function in a module.
+    """
+    loader = sys.modules["__main__"].__dict__.get("__loader__") if "__main__" in sys.modules else None
+    if os.getpid() != birth.pid or not isinstance(loader, SourceFileLoader):
+        return False  # a fork of the script's own that came to its end, or a script that tinkers with its module
+    held = weakref.ref(loader)
+    sys.modules["__main__"] = _agents_main
+    del loader
+    try:
+        gc.collect()
+        if held() is not None:
+            birth.take_handlers_back()
+            gc.collect()
+        if held() is not None:
+            return False
+        _flush_files()
+        for stream in _streams():
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except BaseException:
+        return False
+    _libc.fflush(None)
+    return True
+
+
+def _mark() -> None:
+    processes.mark({name: os.environ[name] for name in (processes.RUNNER, processes.TASK)})
 
 
 def _default_signals(handled: Sequence[int]) -> None:
@@ -227,7 +293,8 @@ def _set_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
     if "numexpr" in sys.modules:
         sys.modules["numexpr"].set_num_threads(threads)
-    if _thread_pools is not None:
+    # OpenBLAS opens its threads when it is told a number, be it the one that it has.
+    if _thread_pools is not None and any(pool["num_threads"] != threads for pool in _thread_pools.info()):
         _thread_pools.limit(limits=threads)
 
 
@@ -313,7 +380,7 @@ def _leave(status: int) -> NoReturn:
             step()
         except BaseException as error:
             _show(error)
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+    for stream in _streams():
         try:
             if stream is not None and not stream.closed:
                 stream.flush()
@@ -326,6 +393,11 @@ def _leave(status: int) -> NoReturn:
     os._exit(status & 0xFF)
 
 
+def _streams() -> tuple[Any, ...]:
+    """The streams for output, the script's and the process's own."""
+    return sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
+
+
 def _let_go() -> None:
     """Clear the script's globals, private names first, as the interpreter does: files left open are written out."""
     names = sys.modules["__main__"].__dict__
@@ -334,8 +406,13 @@ def _let_go() -> None:
             for name in [name for name in names if name != "__builtins__" and name.startswith("_") == private]:
                 names[name] = None
     gc.collect()
+    _flush_files()
+
+
+def _flush_files() -> None:
+    """Open files that live on in other modules."""
     for thing in gc.get_objects():
-        # Open files that live on in other modules; type(), for a proxy's isinstance would run its code
+        # type(), for a proxy's isinstance would run its code
         if issubclass(type(thing), (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)) and not thing.closed:
             thing.flush()
 

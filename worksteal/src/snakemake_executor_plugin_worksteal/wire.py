@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import struct
@@ -9,6 +10,35 @@ from typing import Any
 
 _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 20  # bytes
+
+
+def tell(descriptor: int, message: Any) -> None:
+    """Send a message over a stream socket, waiting until it is taken; OSError if nobody will."""
+    payload = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    view = memoryview(_LENGTH.pack(len(payload)) + payload)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def hear(descriptor: int) -> Any:
+    """Wait for a message of `tell`; None if the other end has been closed."""
+    head = _read(descriptor, _LENGTH.size)
+    payload = _read(descriptor, _LENGTH.unpack(head)[0]) if head else b""
+    return pickle.loads(payload) if payload else None
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    """So many bytes; empty if the connection ends before."""
+    found = bytearray()
+    while len(found) < size:
+        try:
+            data = os.read(descriptor, min(size - len(found), _CHUNK))
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            return b""
+        found += data
+    return bytes(found)
 
 
 class Wire:
