@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 import time
 from contextlib import suppress
 
@@ -38,6 +39,11 @@ note("end")
 """
 # A task that has ended is known to the pool (its runner's journal) after at most this many seconds.
 MARGIN_S = 1.0
+
+
+def seed_is_even(rng: random.Random) -> bool:
+    """One of two, by seed."""
+    return rng.random() < 0.5
 
 
 def times(workflow: Workflow, word: str) -> dict[str, list[float]]:
@@ -101,7 +107,8 @@ def kill_and_check(workflow: Workflow, kind: str, rng: random.Random) -> None:
         snakemake = psutil.Process(process.pid)
         targets = [snakemake] if kind == "snakemake" else victims(kind, snakemake)
         if targets:
-            rng.choice(targets).kill()
+            # An agent can also be told to end: its tasks are then ended by the pool, and no outcome of theirs counts.
+            rng.choice(targets).send_signal(signal.SIGTERM if kind == "agent" and seed_is_even(rng) else signal.SIGKILL)
     killed = time.time()
     output, _ = process.communicate(timeout=90)
     ended = {n for n, when in times(workflow, "end").items() if when[0] < killed - MARGIN_S}

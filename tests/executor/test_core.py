@@ -120,6 +120,24 @@ def test_a_task_that_waits_for_a_device_keeps_its_cores_free_and_no_others() -> 
     assert 0 in started(core.drain())
 
 
+def test_a_large_task_that_waits_for_a_device_does_not_keep_its_cores() -> None:
+    core = Core(0, [Capacity(8, devices=1)])
+    core.submit(0.0, [Task(0, cores=8, devices=1, priority=1), Task(1, devices=1, priority=2)])
+    assert started(core.drain()) == [1]
+    core.submit(0.0, [Task(number) for number in range(2, 60)])
+    running = started(core.drain())
+    for _ in range(30):
+        core.finished(1.0, running.pop(0), "result")
+        running += started(core.drain())
+    assert len(running) == 7, "cores stay idle although the task that waits needs a device"
+    core.finished(2.0, 1, "result")
+    core.drain()
+    while running:  # now its cores are what it waits for, and nothing else begins
+        core.finished(3.0, running.pop(0), "result")
+        new = started(core.drain())
+        assert new == ([] if running else [0])
+
+
 def test_what_no_node_can_run_is_impossible_and_says_why() -> None:
     core = pool(2, 4)
     core.submit(0.0, [Task(0, cores=5)])

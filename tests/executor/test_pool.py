@@ -192,14 +192,14 @@ def test_the_live_line_on_a_terminal(one):
         assert text[: finished.start()].endswith("\n"), repr(text[finished.start() - 80 : finished.end()])
 
 
-def test_snakemake_gone_while_the_pool_starts(one):
+def test_snakemake_gone_while_the_pool_starts(workflow):
     """Killed before the pool is up, Snakemake leaves nothing behind either."""
-    one.write("Snakefile", ONE_JOB)
-    process = one.start("--worksteal-preload", "time")
-    wait_for(lambda: any("worksteal.agent" in " ".join(found.cmdline()) for found in one.left()))
+    workflow.write("Snakefile", ONE_JOB)
+    process = workflow.start("--worksteal-preload", "time")
+    wait_for(lambda: any("worksteal.agent" in " ".join(found.cmdline()) for found in workflow.left()))
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
-    one.assert_nothing_left(patience=60)
+    workflow.assert_nothing_left(patience=60)
 
 
 def test_launch_of_allocations(tmp_path):

@@ -164,6 +164,84 @@ def test_without_keep_going_nothing_new_begins(workflow):
     assert "incomplete" not in again.lower()
 
 
+def test_a_missing_output_stops_the_workflow_as_well(workflow):
+    """Without --keep-going nothing more begins, whatever a job fails of; old output of what did not begin is kept."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "bad.txt", expand("{n}.txt", n=range(30))
+        rule bad:
+            output: "bad.txt"
+            priority: 10
+            shell: "true"
+        rule make:
+            output: "{n}.txt"
+            shell: "echo {wildcards.n} >> ran; sleep 0.3; touch {output}"
+        """,
+    )
+    for n in range(30):
+        workflow.write(f"{n}.txt", "old\n")
+    output = workflow.run("--forceall", "--latency-wait", "0", fails=True)
+    begun = workflow.lines("ran")
+    assert len(begun) < 20, output
+    assert all(workflow.lines(f"{n}.txt") == ["old"] for n in range(30) if str(n) not in begun)
+    assert all(workflow.lines(f"{n}.txt") == [] for n in begun)
+
+
+def test_a_retry_does_not_stop_the_workflow(workflow):
+    """A job that may be tried again is, and the others go on."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(12))
+        rule make:
+            output: "{n}.txt"
+            retries: 1
+            shell: "[ -e tried-{wildcards.n} ] || {{ touch tried-{wildcards.n}; exit 1; }}; touch {output}"
+        """,
+    )
+    workflow.run()
+
+
+def test_modules_and_the_names_in_a_command(workflow):
+    """A command of a module's rule is formatted with that module's names; TMPDIR is set; repeats are counted."""
+    workflow.write(
+        "Snakefile",
+        """
+        config["who"] = "main"
+        module other:
+            snakefile: "other.smk"
+            config: {"who": "module"}
+        use rule * from other as other_*
+        rule all:
+            default_target: True
+            input: "module.txt", "main.txt", "repeats.txt"
+        rule main:
+            output: "main.txt"
+            shell: "echo {config[who]} $TMPDIR > {output}"
+        rule repeats:
+            output: "repeats.txt"
+            benchmark: repeat("bench.tsv", 2)
+            shell: "echo {bench_iteration} >> counted; touch {output}"
+        """,
+    )
+    workflow.write(
+        "other.smk",
+        """
+        rule say:
+            output: "module.txt"
+            shell: "echo {config[who]} > {output}"
+        """,
+    )
+    workflow.environment.pop("TMPDIR", None)
+    workflow.run()
+    assert workflow.lines("module.txt") == ["module"]
+    assert workflow.lines("main.txt") == ["main /tmp"]
+    assert workflow.lines("counted") == ["0", "1"]
+
+
 def test_retries_raise_attempt_and_resources(workflow):
     """`attempt` counts and resources that depend on it are evaluated anew."""
     workflow.write(

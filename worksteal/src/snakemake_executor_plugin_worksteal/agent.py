@@ -264,9 +264,12 @@ class Agent:
         return not self.slots and not self.core.queued
 
     def _end_tasks(self, wait_s: float) -> None:
+        until = time.monotonic() + wait_s
         for runner in self.runners.values():
             self.selector.unregister(runner)
-            runner.close(wait_s)
+            runner.begin_close(wait_s)
+        for runner in self.runners.values():
+            runner.close(max(0.1, until - time.monotonic()))
         self.runners = {}
 
     def _leave(self) -> None:

@@ -94,17 +94,16 @@ class Converter:
         return bool(job.is_script) and self.script_source(job)[2] == "python"
 
     async def prepare(self, job: Any) -> None:
-        """What Snakemake does before a job begins, but for the removal of old output: the runner does that when it begins.
+        """What Snakemake does before a job begins, but for removing old output, which the runner does.
 
         A job may wait long, and be withdrawn; until it begins, what an earlier run made is kept.
         """
         self.evaluate_tmpdir(job)
-        kind = type(job)
-        remove, kind.remove_existing_output = kind.remove_existing_output, keep_output
+        job.remove_existing_output = keep_output
         try:
             await job.prepare()
         finally:
-            kind.remove_existing_output = remove
+            del job.remove_existing_output
 
     def evaluate_tmpdir(self, job: Any) -> None:
         """Give a fast-path job the resource that Snakemake leaves open for jobs elsewhere."""
@@ -151,7 +150,7 @@ class Converter:
         limits: dict[str, Any] = {
             "limit_s": self.stated(job, "runtime") * 60.0,
             "limit_mb": 0 if self.executor.workflow.executor_settings.no_memory_limit else self.stated(job, "mem_mb"),
-            "remove": tuple(str(path) for path in job.output if not is_flagged(path, "update")) if fast else (),
+            "remove": old_output(job) if fast else (),
             "log": str(self.logs / f"{file_name(job)}-{number}.log"),
             "threads": max(1, int(job.threads)),
         }
@@ -246,8 +245,14 @@ class Converter:
         )
 
 
-async def keep_output(job: Any) -> None:
+async def keep_output() -> None:
     """Remove nothing."""
+
+
+def old_output(job: Any) -> tuple[str, ...]:
+    """What is to be removed before a job begins, as Job.remove_existing_output does; folders end with a slash."""
+    files = [path for path in (*job.output, *job.log) if not is_flagged(path, "update")]
+    return tuple(f"{path}/" if is_flagged(path, "directory") else str(path) for path in files)
 
 
 def file_name(job: Any) -> str:

@@ -70,6 +70,7 @@ class Runner:
         self._sent: set[bytes] = set()
         self._kept: list[Result | str] = []
         self._ended = ""
+        self._closing = False
         settings = tending.Settings(kind, rank, environment["WORKSTEAL_POOL"], spares, grace_s, patience, reuse)
         file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         mine, its = socket.socketpair()
@@ -123,10 +124,17 @@ class Runner:
             raise RunnerDied(self._ended)
         return found
 
+    def begin_close(self, wait_s: float) -> None:
+        """Tell all tasks to end, and do not wait; `close` does."""
+        if not self._closing:
+            self._closing = True
+            self._wire.send(("close", wait_s * 0.8))
+            self._wire.flush()
+
     def close(self, wait_s: float) -> None:
         """End all tasks, then the runner, within `wait_s` seconds by force. `read` still has what arrived meanwhile."""
         until = time.monotonic() + wait_s
-        self._wire.send(("close", wait_s * 0.8))
+        self.begin_close(wait_s)
         poll = select.poll()
         while not self._ended and (left := until - time.monotonic()) > 0:
             self._wire.flush()

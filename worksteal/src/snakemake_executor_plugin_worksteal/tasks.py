@@ -60,7 +60,7 @@ class Order:
     Either `command` (run by `shell -c`) or `script`; an agent takes an order with neither for done at once. threads
     sets the usual thread-count variables; environment is laid over the pool's. limit_s (seconds) and limit_mb end the
     task; 0 means no limit. log is where output is kept if there is any, and
-    remove names old output (files, or folders with all in them) that is removed first.
+    remove names old output that is removed first; a name that ends with a slash is a folder and all that is in it.
     """
 
     command: str = ""

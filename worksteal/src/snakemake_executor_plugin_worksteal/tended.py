@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import shutil
 import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,24 @@ if TYPE_CHECKING:
 
 NEVER = math.inf
 TAIL_LINES, TAIL_BYTES = 20, 4096
+
+
+def remove_old(paths: Iterable[str]) -> None:
+    """Remove what an earlier run of a task made: a folder with all in it if its name ends with a slash, else if empty.
+
+    Raises OSError if something is there that cannot be removed.
+    """
+    for path in paths:
+        if path.endswith("/") and os.path.isdir(path) and not os.path.islink(path[:-1]):
+            shutil.rmtree(path)
+            continue
+        try:
+            os.unlink(path.rstrip("/"))
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:
+            with suppress(OSError):
+                os.rmdir(path)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from resource import struct_rusage
 from typing import Any, NoReturn
@@ -19,18 +20,16 @@ from typing import Any, NoReturn
 from . import processes, warm, wire
 from .forks import Fork, Forks
 from .tasks import Order, Result
-from .tended import NEVER, Tended, copy_output, open_output, tail
+from .tended import NEVER, Tended, copy_output, open_output, remove_old, tail
 from .wire import Wire
 
 PARTING_S = 2.0  # how long tasks may take to end when the agent is gone
-UNCLEAR_S, LOOK_S = (
-    0.1,
-    0.01,
-)  # how long, and how often, to look again at an orphan that may be just executing a program
+# How long, and how often, to look again at an orphan that may be just executing a program.
+UNCLEAR_S, LOOK_S = 0.1, 0.01
 UNKILLABLE_S = 5.0  # how long to wait for killed processes that are left of a task (they may hang in the file system)
-QUIET_MS = (
-    2  # how long nothing must happen before a spare is forked, if there is another: what runs has the cores first
-)
+# How long nothing must happen before a spare is forked, if there is another: what runs has the cores first.
+QUIET_MS = 2
+MOST_OUTPUTS = 64  # empty files that are kept for the output of commands
 
 
 @dataclass(slots=True)
@@ -63,6 +62,7 @@ class Tender:
         self.poll = select.poll()
         self.scripts: dict[bytes, tuple[str, str, bytes, bytes]] = {}
         self.closing = False
+        self.outputs: list[int] = []  # empty files for the output of commands
         self.abandoned = False
         self.memory_kills = processes.memory_kills()
         self.counted_at = time.monotonic()
@@ -169,6 +169,7 @@ class Tender:
             processes.TASK: marker,
         }
         try:
+            remove_old(order.remove)
             if order.script is not None or order.benchmark is not None:
                 self._start_fork(task, key, changes)
             else:
@@ -186,7 +187,7 @@ class Tender:
 
     def _start_command(self, task: Tended, changes: dict[str, str]) -> None:
         """posix_spawn: half the time and CPU of fork and exec, which first copies this process's page tables."""
-        task.output = open_output(self.folder)
+        task.output = self.outputs.pop() if self.outputs else open_output(self.folder)
         words, task.script_file = warm.shell_words(task.order, self.folder)
         task.result.started = time.time()
         task.pid = os.posix_spawnp(
@@ -254,7 +255,7 @@ class Tender:
         try:
             signal.set_wakeup_fd(-1)
             mine = {self.wire.fileno(), self.journal, self.guard_pipe, self.null, *self.alarm}
-            mine |= {task.output for task in self.tasks.values()}
+            mine |= {task.output for task in self.tasks.values()} | set(self.outputs)
             mine |= self.forks.descriptors() | {task.fork.channel for task in self.tasks.values() if task.fork}
             for descriptor in mine - {-1}:
                 os.close(descriptor)
@@ -266,8 +267,9 @@ class Tender:
 
     def _fork_spares(self) -> None:
         """Several at once: after each fork the first write to each page is a page fault in this process too."""
-        while len(self.forks.spares) < self.settings.spares:
-            self.forks.spares.append(self._fork_spare())
+        with suppress(OSError):  # no more processes or files just now; a task that needs a fork will say so
+            while len(self.forks.spares) < self.settings.spares:
+                self.forks.spares.append(self._fork_spare())
 
     def _fork_spare(self) -> Fork:
         output = open_output(self.folder)
@@ -363,7 +365,7 @@ class Tender:
             if count > self.memory_kills:
                 reason = (reason or "a process of it was killed by SIGKILL") + "; probably out of memory"
             result.reason, self.memory_kills = reason, count
-        if self.abandoned:
+        if self.abandoned or self.closing:
             # However it ended: what it did after it was told to is not its outcome.
             result.status, result.signal = None, result.signal or signal.SIGTERM
 
@@ -456,10 +458,13 @@ class Tender:
                     os.ftruncate(task.output, 0)
             if task.fork and task.fork.channel >= 0:
                 self.forks.keep(task.fork)
-            else:
+            elif size or task.fork or len(self.outputs) >= MOST_OUTPUTS:
                 os.close(task.output)
+            else:
+                self.outputs.append(task.output)  # as good as new, and spares the making of one
         if task.script_file:
-            os.unlink(task.script_file)
+            with suppress(OSError):  # the task may have cleaned up its temporary folder
+                os.unlink(task.script_file)
         self.note(result.as_dict())
         self.wire.send(result)
 
