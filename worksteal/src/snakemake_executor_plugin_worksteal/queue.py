@@ -23,10 +23,11 @@ def beside(free: Room, task: Task) -> Room:
     """What of `free` others may use while a task waits that has been passed often enough.
 
     Devices and memory are kept for it in any case, and a single core, since a device that waits for a core is dearer.
-    More cores are kept only once they are what it waits for: a large task that waits for a device for hours must not
-    keep the cores of its node idle so long.
+    More cores are kept only once its devices are free: a large task that waits for a device for hours must not keep the
+    cores of its node idle so long.
     """
-    return free.without(task.cores if task.cores == 1 or task.cores > free.cores else 0, task.devices, task.mem_mb)
+    cores = task.cores if task.cores == 1 or task.devices <= free.devices else 0
+    return free.without(cores, task.devices, task.mem_mb)
 
 
 class Shelf:
