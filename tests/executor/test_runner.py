@@ -905,7 +905,9 @@ def test_usage_is_of_one_script(make: Callable[..., Bench]) -> None:
     (bench.folder / "much").unlink()
     again = bench.script(source)
     assert len({result.tail for result in (little, much, again)}) == 1
-    assert much.max_rss_mb > 200 > again.max_rss_mb
+    # The fork begins with what the runner's parent had, which may be much.
+    assert much.max_rss_mb > little.max_rss_mb + 150
+    assert again.max_rss_mb < little.max_rss_mb + 50
     assert much.cpu_s > 0.3 > max(little.cpu_s, again.cpu_s)
 
 
