@@ -6,7 +6,6 @@ import itertools
 import os
 import select
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -25,6 +24,8 @@ from .tasks import Result, Task
 POLL_S = 0.2
 # Tasks in one message.
 PART = 64
+# With more open tasks than this, results are taken in bursts: each round of Snakemake's scheduler then does more.
+MANY, BURST_S = 256, 0.01
 # How long an orderly end may take beyond the tasks' own grace, before the launcher is killed.
 END_S = 10.0
 
@@ -73,7 +74,6 @@ class Pool:
         self._stopping = False
         self._draining = False
         self._kill = False
-        self._wake, self._waker = socket.socketpair()
         self._thread = threading.Thread(target=self._main, name="worksteal-pool", daemon=True)
 
     def start(self) -> None:
@@ -114,7 +114,6 @@ class Pool:
                 )
             with self._lock:
                 self._send(("bye", kill))
-            self._waker.send(b"x")
             self._thread.join(self.session.grace_s + END_S)
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a few seconds at most
@@ -235,12 +234,9 @@ class Pool:
                 self._send(("submit", part))
             if self._stopping:
                 self._send(("bye", self._kill))
-        watched: list[Any] = [channel, self._wake]
+        look_at = 0.0
         while True:
-            ready = select.select(watched, [], [], POLL_S)[0]
-            if self._wake in ready:
-                self._wake.recv(64)
-            if channel in ready:
+            if select.select([channel], [], [], POLL_S)[0]:
                 try:
                     for message in channel.read():
                         if message[0] == "ended":
@@ -249,11 +245,15 @@ class Pool:
                         self._handle(*message)
                 except ChannelError as error:
                     return None if self._stopping and self._kill else error
-            # Strangers are turned away; one who knows the secret is a pool that was given up.
-            second = self._listener.accept(0)
-            if second is not None:
-                second.close()
-            self.client.tick()
+            if time.monotonic() >= look_at:
+                # Strangers are turned away; one who knows the secret is a pool that was given up.
+                second = self._listener.accept(0)
+                if second is not None:
+                    second.close()
+                self.client.tick()
+                look_at = time.monotonic() + POLL_S
+            elif len(self._open) > MANY:
+                time.sleep(BURST_S)
 
     def _handle(self, kind: str, *content: Any) -> None:
         if kind == "results":
