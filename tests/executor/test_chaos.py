@@ -90,16 +90,17 @@ def test_kill(tmp_path, seed):
     pool = ("one", "mpi")[seed % 2]
     kinds = ["task", "agent", "snakemake", *(["launcher"] if pool == "mpi" else [])]
     kind = kinds[seed // 2 % len(kinds)]
+    reuse = 1 + seed % 3 * 5
     with workflow_in(tmp_path, pool) as workflow:
-        kill_and_check(workflow, kind, rng)
+        kill_and_check(workflow, kind, rng, reuse)
 
 
-def kill_and_check(workflow: Workflow, kind: str, rng: random.Random) -> None:
+def kill_and_check(workflow: Workflow, kind: str, rng: random.Random, reuse: int) -> None:
     """Start the workflow, kill, and look at what was run."""
     tmp_path = workflow.folder
     workflow.write("Snakefile", SNAKEFILE)
     workflow.write("task.py", SCRIPT)
-    process = workflow.start("--retries", "2", "--keep-going")
+    process = workflow.start("--retries", "2", "--keep-going", "--worksteal-reuse", str(reuse))
     wait_for(lambda: workflow.lines("log") or process.poll() is not None)
     time.sleep(rng.uniform(0, 1.0))
     targets = []

@@ -15,6 +15,7 @@ from snakemake_executor_plugin_worksteal.messages import (
     Idle,
     Impossible,
     Nothing,
+    Recall,
     Report,
     Room,
     Send,
@@ -136,6 +137,44 @@ def test_a_large_task_that_waits_for_a_device_does_not_keep_its_cores() -> None:
         core.finished(3.0, running.pop(0), "result")
         new = started(core.drain())
         assert new == ([] if running else [0])
+
+
+def test_tasks_at_hand_begin_when_others_end_and_come_back_if_they_do_not() -> None:
+    core = Core(0, [Capacity(2)])
+    core.submit(0.0, [Task(number) for number in range(10)])
+    assert started(core.drain()) == [0, 1]
+    assert [task.id for task in core.take_ahead(lambda task: True, 3)] == [2, 3, 4]
+    assert core.queued == 5
+    assert core.holding == set(range(10))
+    core.finished(1.0, 0, "result", 2)
+    assert started(core.drain()) == [], "its core is in use"
+    core.check()
+    core.put_back(1.0, [3, 4])
+    assert core.queued == 7
+    core.finished(1.0, 1, "result")
+    assert started(core.drain()) == [3]
+    core.check()
+
+
+def test_the_last_tasks_and_those_that_do_not_suit_are_not_taken_ahead() -> None:
+    core = Core(0, [Capacity(2)])
+    core.submit(0.0, [Task(number, priority=number == 6) for number in range(8)])
+    assert started(core.drain()) == [6, 0]
+    assert core.take_ahead(lambda task: task.id != 1, 5) == [], "the first in line does not suit, and nothing passes it"
+    assert [task.id for task in core.take_ahead(lambda task: True, 9)] == [1, 2, 3, 4], "two are left for thieves"
+
+
+def test_a_withdraw_calls_back_what_is_at_hand() -> None:
+    core = Core(0, [Capacity(1)])
+    core.submit(0.0, [Task(number) for number in range(4)])
+    core.drain()
+    core.take_ahead(lambda task: True, 1)
+    core.withdraw(1.0)
+    effects = core.drain()
+    assert [effect.ids for effect in effects if isinstance(effect, Recall)] == [[1]]
+    core.put_back(2.0, [1])
+    assert [effect.ids for effect in core.drain() if isinstance(effect, Withdrawn)] == [[1]]
+    assert core.unfinished == 1
 
 
 def test_what_no_node_can_run_is_impossible_and_says_why() -> None:

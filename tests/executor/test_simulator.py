@@ -62,9 +62,10 @@ def wild_pool(
     tasks=st.integers(0, 60),
     deaths=st.integers(0, 4),
     withdraws=st.integers(0, 2),
+    ahead=st.sampled_from([0, 1, 4]),
 )
-def test_every_task_has_one_end(seed: int, agents: int, tasks: int, deaths: int, withdraws: int) -> None:
-    pool = wild_pool(seed, agents, tasks, deaths, withdraws)
+def test_every_task_has_one_end(seed: int, agents: int, tasks: int, deaths: int, withdraws: int, ahead: int) -> None:
+    pool = wild_pool(seed, agents, tasks, deaths, withdraws, ahead=ahead)
     outcome = pool.run()
     pool.check_end()
     if not withdraws:

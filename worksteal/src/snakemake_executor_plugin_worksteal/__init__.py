@@ -1,9 +1,9 @@
 """worksteal: a Snakemake executor that runs jobs inside one pool of agents, on one machine or in one MPI launch.
 
 Modules: settings (what a user sets); executor and jobs (Snakemake's side); pool, launch and session (the pool's life);
-agent, core, queue, messages, transport and node (a node of the pool), simulator (the core under a virtual clock);
-runner, tending, tended, warm, forks, afresh, wire and processes (tasks); channel, endpoints and frames (Snakemake to
-pool); trace, figure and progress (what a user sees of it).
+agent, ahead, core, queue, messages, transport and node (a node of the pool), simulator (the core under a virtual
+clock); runner, tending, tended, warm, forks, afresh, wire and processes (tasks); channel, endpoints and frames
+(Snakemake to pool); trace, figure and progress (what a user sees of it).
 """
 
 from typing import TYPE_CHECKING, Any

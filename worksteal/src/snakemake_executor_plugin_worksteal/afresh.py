@@ -24,24 +24,31 @@ _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 class Birth:
     """What a fork was born with. To be made before its first script, in its main thread.
 
-    channel leads to the runner, null and output are what descriptors 0 and 1, 2 refer to. handled gives the signals
-    that this process handles, open_streams opens the standard streams.
+    channel leads to the runner, null is what descriptor 0 refers to, outputs what 1 and 2 do, in turn. handled gives
+    the signals that this process handles, open_streams opens the standard streams.
     """
 
     def __init__(
-        self, channel: int, null: int, output: int, handled: Callable[[], list[int]], open_streams: Callable[[], None]
+        self,
+        channel: int,
+        null: int,
+        outputs: tuple[int, ...],
+        handled: Callable[[], list[int]],
+        open_streams: Callable[[], None],
     ) -> None:
         self.pid = os.getpid()
         self.folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
-        self.null, self.output = null, output
-        self.descriptors = {number: _file(number) for number in (channel, null, output, self.folder)}
-        self.environ, self.variables = os.environ, dict(os.environ)
+        self.null, self.outputs = null, outputs
+        self.runs = 0
+        self.descriptors = {number: _file(number) for number in (channel, null, *outputs, self.folder)}
+        self.environ, self.environb = os.environ, os.environb  # two views of the same
+        self.variables = dict(os.environb)
         self.path, self.paths = sys.path, list(sys.path)
         self.umask = os.umask(0)
         os.umask(self.umask)
         self.handled = handled
         self.kernels = set(handled())
-        self.handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        self.handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
         self.hooks = sys.excepthook, sys.unraisablehook
         self.loggers, self.level = list(logging.root.handlers), logging.root.level
         self.open_streams = open_streams
@@ -80,24 +87,28 @@ class Birth:
         return round(peak * 1024 / 1e6, 3), round(self.used[0] - before[0], 6)
 
     def take_handlers_back(self) -> None:
-        """Put the handlers of signals and exceptions back, which may hold the script's globals."""
-        for number, handler in self.handlers.items():
+        """Put the handlers of signals and exceptions back, which may hold the script's globals; timers end before."""
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        found = {*self.handled(), *self.kernels}
+        for number in found & self.handlers.keys():  # of the others, the kernel has none
+            handler = self.handlers[number]
             if signal.getsignal(number) != handler:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            elif number not in self.kernels:  # a C library's
+                signal.signal(number, signal.SIG_DFL)
         sys.excepthook, sys.unraisablehook = self.hooks
 
     def again(self) -> None:
         """Put everything back. Modules stay imported, with what they keep."""
         self.take_handlers_back()
-        for other in set(self.handled()) - self.kernels:  # a C library's
-            signal.signal(other, signal.SIG_DFL)
-        for timer in _TIMERS:
-            signal.setitimer(timer, 0)
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         # First, for the script's own may be on these descriptors, and close them when they are dropped.
         sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__ = self.streams[0]  # type: ignore[misc]
-        for source, target in ((self.null, 0), (self.output, 1), (self.output, 2)):
+        self.runs += 1
+        output = self.outputs[self.runs % len(self.outputs)]
+        for source, target in ((self.null, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
         os.fchdir(self.folder)
         os.umask(self.umask)
@@ -120,10 +131,12 @@ class Birth:
     def environment(self, changes: dict[str, str]) -> None:
         """The environment of the next order, and streams that are as it wants them."""
         vars(os)["environ"] = self.environ  # a script may have put another object there
-        wanted = {**self.variables, **changes}
-        for name in os.environ.keys() - wanted.keys():
-            del os.environ[name]
-        os.environ.update(wanted)
+        # What it keeps, in bytes: to ask it for each of them takes longer than the rest.
+        found: dict[bytes, bytes] = vars(self.environb)["_data"].copy()
+        wanted = {**self.variables, **{os.fsencode(name): os.fsencode(value) for name, value in changes.items()}}
+        for name in found.keys() - wanted.keys():
+            del self.environb[name]
+        self.environb.update(wanted.items() - found.items())
         time.tzset()
         direct = bool(os.environ.get("PYTHONUNBUFFERED"))
         if _streams() != self.streams or getattr(sys.stdout, "write_through", False) != direct:
@@ -141,7 +154,8 @@ class Birth:
             with suppress(Exception):  # its stream may be closed
                 handler.close()
         logging.root.handlers[:] = self.loggers
-        logging.root.setLevel(self.level)
+        if logging.root.level != self.level:
+            logging.root.setLevel(self.level)
 
     def _is_ours(self, number: int) -> bool:
         return _file(number) == self.descriptors[number]

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from . import processes
+from .ahead import Ahead, kind_of, runner_of
 from .channel import Channel, ChannelError, connect
 from .core import Capacity, Core
-from .messages import Give, Impossible, Report, Send, Start, Withdrawn
+from .messages import Give, Impossible, Recall, Report, Send, Start, Withdrawn
 from .node import Node, find_node, masks
 from .runner import Runner, RunnerDied
 from .session import Session, SessionError, read_session, remove_socket, task_environment
-from .tasks import Order, Result
+from .tasks import Back, Kind, Order, Result
 from .transport import Alone, Mpi, Transport
 
 ROOT = 0
@@ -66,7 +67,8 @@ class Agent:
         self.node = self.nodes[self.rank]
         capacities = [Capacity(node.cores, len(node.devices), node.mem_mb, node.host) for node in self.nodes]
         self.core = Core(self.rank, capacities, seed=session.epoch)
-        self.slots: dict[int, tuple[tuple[int, ...], tuple[int, ...], Runner]] = {}
+        self.slots: dict[int, tuple[tuple[int, ...], tuple[int, ...], Kind | None]] = {}
+        self.ahead = Ahead(self.core, runners, masks(self.node, ()))
         self.ending: bool | None = None  # None: no; else whether tasks are killed
         self.statistics: dict[int, dict[str, Any]] = {}
         self._pause = SHORTEST_S
@@ -112,6 +114,7 @@ class Agent:
                 now = time.monotonic()
                 if self.core.next_tick is not None and self.core.next_tick <= now:
                     self.core.tick(now)
+                self.ahead.recall_late(now)
                 self._obey(now)
                 self._flush()
         except Stop as stop:
@@ -130,9 +133,8 @@ class Agent:
 
         MPI has no file to wait for, so with peers the sleep is short, and longer the longer it is idle.
         """
-        timeout = None
-        if self.core.next_tick is not None:
-            timeout = max(0.0, self.core.next_tick - time.monotonic())
+        due = min((at for at in (self.core.next_tick, self.ahead.due()) if at is not None), default=None)
+        timeout = None if due is None else max(0.0, due - time.monotonic())
         if self.transport.idle_s is not None:
             timeout = self._pause if timeout is None else min(timeout, self._pause)
             self._pause = min(self._pause * (2 if self._pause < BRISK_S else LATER), self.transport.idle_s)
@@ -177,9 +179,15 @@ class Agent:
                 if isinstance(found, str):
                     self._log(f"{self.host}: {found}")
                     continue
-                cores, devices, _ = self.slots.pop(found.id)
+                if isinstance(found, Back):
+                    self.ahead.back(time.monotonic(), found.ids)
+                    continue
+                cores, devices, kind = self.slots.pop(found.id)
                 found.rank, found.host, found.cores, found.devices = self.rank, self.host, cores, devices
-                self.core.finished(time.monotonic(), found.id, found)
+                self.ahead.ended(kind, found.ended - found.started, found.successor)
+                if found.successor is not None:
+                    self.slots[found.successor] = (cores, devices, kind)
+                self.core.finished(time.monotonic(), found.id, found, found.successor)
         except RunnerDied as error:
             processes.kill_leftovers(f"{self.session.pool}:{os.getpid()}:")
             # After MPI has started, a new one cannot safely be forked; the pool is started again instead.
@@ -190,6 +198,7 @@ class Agent:
     def _obey(self, now: float) -> None:
         while effects := self.core.drain():
             self._obey_each(effects)
+        self.ahead.fill(now)
         if self.rank == ROOT and now - self._told_at > STATUS_S and self.core.pool_running != self._running_told:
             self._running_told, self._told_at = self.core.pool_running, now
             self._tell(("status", self._running_told))
@@ -202,6 +211,8 @@ class Agent:
                 self.transport.send(effect.to, ("core", effect.message))
             elif isinstance(effect, Report):
                 self._tell(("results", [result for _, _, result in effect.items]))
+            elif isinstance(effect, Recall):
+                self.ahead.recall(effect.ids)
             elif isinstance(effect, Withdrawn):
                 self._tell(("withdrawn", list(effect.ids)))
             elif isinstance(effect, Impossible):
@@ -215,10 +226,12 @@ class Agent:
             self.core.finished(time.monotonic(), effect.task.id, done)
             return
         order.environment.update(masks(self.node, effect.devices))
-        kind = "warm" if order.script is not None or order.benchmark is not None else "plain"
-        runner = self.runners[kind]
-        self.slots[effect.task.id] = (effect.cores, effect.devices, runner)
-        runner.start(effect.task.id, effect.task.name, order, effect.cores, effect.devices)
+        kind = kind_of(effect.task)
+        self.slots[effect.task.id] = (effect.cores, effect.devices, kind)
+        self.ahead.started(kind)
+        self.runners[runner_of(order)].start(
+            effect.task.id, effect.task.name, order, effect.cores, effect.devices, kind
+        )
 
     def _tell(self, message: Any) -> None:
         if self.channel is not None:

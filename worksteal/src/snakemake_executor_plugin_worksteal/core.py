@@ -37,6 +37,7 @@ from .messages import (
     Idle,
     Impossible,
     Nothing,
+    Recall,
     Report,
     Room,
     Send,
@@ -110,6 +111,7 @@ class Core:
         self._slots: dict[Room, list[int]] = {}  # at the root: agents by what they can run, each as often as it fits
         self._waiting = Waiting(lambda task: self._home(task.affinity) == rank)
         self._running: dict[int, tuple[Task, tuple[int, ...], tuple[int, ...]]] = {}
+        self._ahead: dict[int, Task] = {}  # taken by the driver, to begin when another ends
         self._results: list[tuple[int, Any]] = []
         self._effects: list[Any] = []
         # Stealing
@@ -194,7 +196,8 @@ class Core:
     @property
     def holding(self) -> set[int]:
         """Ids of the tasks that are here in any form."""
-        held = {task.id for task in self._waiting} | set(self._running) | {number for number, _ in self._results}
+        held = {task.id for task in self._waiting} | set(self._running) | set(self._ahead)
+        held.update(number for number, _ in self._results)
         for _, tasks, _ in self._transit.values():
             held.update(task.id for task in tasks)
         return held
@@ -227,14 +230,38 @@ class Core:
         self._handlers[type(message)](now, source, message)
         self._settle(now)
 
-    def finished(self, now: float, number: int, result: Any) -> None:
-        """A task that was started here has ended."""
+    def finished(self, now: float, number: int, result: Any, successor: int | None = None) -> None:
+        """A task that was started here has ended, and a task that was taken ahead, if any, has begun in its place."""
         task, cores, devices = self._running.pop(number)
-        self._cores.extend(cores)
-        self._devices.extend(devices)
-        if self._mem_mb != UNLIMITED:
-            self._mem_mb += task.mem_mb
+        if successor is not None:
+            self._running[successor] = (self._ahead.pop(successor), cores, devices)
+            self.counts["started"] += 1
+        else:
+            self._cores.extend(cores)
+            self._devices.extend(devices)
+            if self._mem_mb != UNLIMITED:
+                self._mem_mb += task.mem_mb
         self._results.append((number, result))
+        self._settle(now)
+
+    def take_ahead(self, suits: Callable[[Task], bool], most: int) -> list[Task]:
+        """Tasks that the driver may have at hand, to start one itself the moment a task that needs just the same ends.
+
+        They are the first in line, as far as they suit, and none of the last that wait: these are for thieves. The
+        driver gives them back (`put_back`) if they do not begin soon.
+        """
+        taken: list[Task] = []
+        while len(taken) < most and len(self._waiting) > self._patience:
+            task = self._waiting.take_first(suits)
+            if task is None:
+                break
+            taken.append(task)
+        self._ahead.update((task.id, task) for task in taken)
+        return taken
+
+    def put_back(self, now: float, numbers: Iterable[int]) -> None:
+        """Tasks that were taken ahead have not begun."""
+        self._place([self._ahead.pop(number) for number in numbers])
         self._settle(now)
 
     def died(self, now: float, rank: int) -> None:
@@ -578,6 +605,9 @@ class Core:
     def _on_withdraw(self, now: float, source: int, message: Withdraw) -> None:
         self._withdrawn_upto = max(self._withdrawn_upto, message.upto)
         self._withdrew(self._waiting.remove_upto(self._withdrawn_upto))
+        ahead = [number for number in self._ahead if number <= self._withdrawn_upto]
+        if ahead:
+            self._effects.append(Recall(ahead))
 
     def _withdrew(self, ids: Sequence[int]) -> None:
         if ids and self.rank == self.root:

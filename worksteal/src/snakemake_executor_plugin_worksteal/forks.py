@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import struct
 import time
 from collections import deque
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import processes
+from .tasks import Order
 from .tended import NEVER
 
 USAGE = struct.Struct("dd")  # what a fork says when its script has ended well: peak memory in MB, CPU seconds
@@ -19,30 +21,80 @@ USAGE = struct.Struct("dd")  # what a fork says when its script has ended well: 
 
 @dataclass(slots=True)
 class Fork:
-    """A process that hears its order over a channel (-1 once closed); output is the file of its stdout and stderr.
+    """A process that hears its orders over a channel (-1 once closed).
 
-    key names the script that it has run, `runs` times, the last as the task of this marker.
+    outputs are the files of its stdout and stderr, which it uses in turn: what a script has written is read while the
+    next one runs. key names the script that it has run, `runs` times, the last as the task of this marker. its_end is
+    the fork's end of the channel if it may stay: from there an order can be had back that it has not heard yet.
+    following is an order that it has been told while a script runs, with its task.
     """
 
     pid: int
     channel: int
-    output: int
+    outputs: tuple[int, ...]
+    its_end: socket.socket | None = None
     key: bytes = b""
     runs: int = 0
     marker: str = ""
     kill_at: float = NEVER
+    following: tuple[int, Order, bytes] | None = None
+    dead: bool = False
 
     def hang_up(self) -> None:
         """Close the channel: a fork that waits there exits, one that does not waits no more when it has run."""
         if self.channel >= 0:
             os.close(self.channel)
             self.channel = -1
+        self.keep_what_it_is_told()
 
-    def usage(self) -> tuple[float, float] | None:
-        """What it says of the script that has ended, without waiting; None if it says nothing, and is going to exit."""
+    def keep_what_it_is_told(self) -> None:
+        """From now on no order can be had back, and to tell a dead fork is an error."""
+        if self.its_end is not None:
+            self.its_end.close()
+            self.its_end = None
+
+    def close_outputs(self) -> None:
+        """Close the files of its output."""
+        for output in self.outputs:
+            os.close(output)
+        self.outputs = ()
+
+    @property
+    def output(self) -> int:
+        """The file of the script that runs."""
+        return self.outputs[(self.runs - 1) % len(self.outputs)]
+
+    def descriptors(self) -> set[int]:
+        """What this process holds open for it."""
+        ends = {self.channel, *self.outputs}
+        return ends if self.its_end is None else ends | {self.its_end.fileno()}
+
+    def has_heard(self) -> bool:
+        """Whether it has heard all that it has been told."""
+        return self._look_into_its_end(socket.MSG_PEEK) is False
+
+    def take_back(self) -> bool:
+        """Take back what it has been told last; False if it has heard that."""
+        return self._look_into_its_end(0) is True
+
+    def _look_into_its_end(self, flags: int) -> bool | None:
+        """Whether there is a packet (a part of one is enough to take all of it); None if that cannot be seen."""
+        if self.its_end is None:
+            return None
+        try:
+            return bool(self.its_end.recv(1, flags | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+
+    def has_spoken(self) -> bool:
+        """Whether it has said something that has not been read, or closed the channel."""
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
-        if not poll.poll(0):
+        return bool(poll.poll(0))
+
+    def usage(self) -> tuple[float, float] | None:
+        """What it says of the script that has ended; None if it says nothing, and is going to exit or has done so."""
+        if self.dead and not self.has_spoken():
             return None
         try:
             said = os.read(self.channel, 4096)
@@ -69,12 +121,12 @@ class Forks:
 
     def descriptors(self) -> set[int]:
         """What this process holds open for them."""
-        return {number for fork in (*self.spares, *self.idle) for number in (fork.channel, fork.output)}
+        return {number for fork in (*self.spares, *self.idle) for number in fork.descriptors()}
 
     def take(self, key: bytes) -> Fork | None:
         """The fork that ran a script of this key last, for it has most of it in the caches."""
         for fork in reversed(self.idle):
-            if fork.key == key:
+            if fork.key == key and not fork.dead:
                 self.idle.remove(fork)
                 return fork
         return None
@@ -88,7 +140,7 @@ class Forks:
     def let_go(self, fork: Fork, grace_s: float | None = None) -> None:
         """Let an idle fork exit; it is killed if it takes longer than the grace."""
         self.send_off(fork, grace_s)
-        os.close(fork.output)
+        fork.close_outputs()
 
     def send_off(self, fork: Fork, grace_s: float | None = None) -> None:
         """As `let_go`, for a fork whose output is a task's that is yet to be reported."""
@@ -121,7 +173,7 @@ class Forks:
         if self.leaving.pop(pid, None) is None:
             (self.idle if fork in self.idle else self.spares).remove(fork)
             fork.hang_up()
-            os.close(fork.output)
+            fork.close_outputs()
         if fork.runs:
             for child in processes.children(os.getpid()):
                 if processes.session(child) == pid or processes.variable(child, processes.TASK) == fork.marker:

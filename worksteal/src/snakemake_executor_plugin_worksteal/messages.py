@@ -156,6 +156,12 @@ class Withdrawn(NamedTuple):
     ids: list[int]
 
 
+class Recall(NamedTuple):
+    """Bring back those of these tasks, taken ahead, that have not begun (`Core.put_back`)."""
+
+    ids: list[int]
+
+
 class Impossible(NamedTuple):
     """At the root: no living agent could ever run this task, and why."""
 

@@ -125,10 +125,16 @@ def mark(values: dict[str, str]) -> None:
     whole before (then libc no longer points there). Does nothing where the block is too short.
     """
     text = b"".join(f"{name}={value}".encode() + b"\0" for name, value in values.items())
-    fields = _stat(os.getpid())
-    start, end = int(fields[47]), int(fields[48])  # env_start, env_end: fields 50 and 51 of proc(5)
+    start, end = _environment_block()
     if start and end - start > len(text):
         ctypes.memmove(start, text, len(text))
+
+
+@cache
+def _environment_block() -> tuple[int, int]:
+    """Where this process was given its environment; forks have it at the same place."""
+    fields = _stat(os.getpid())
+    return int(fields[47]), int(fields[48])  # env_start, env_end: fields 50 and 51 of proc(5)
 
 
 def leftovers(prefix: str, name: str = TASK) -> list[int]:

@@ -136,6 +136,19 @@ class Waiting:
             self._passed.pop(task.id, None)
         return task
 
+    def take_first(self, fits: Callable[[Task], bool]) -> Task | None:
+        """Take the first in line if it suits and no room has been kept for it."""
+        shelves = [shelf for shelf in self._shelves.values() if shelf.entries]
+        best = max(shelves, key=lambda shelf: shelf.entries[-1], default=None)
+        if best is None:
+            return None
+        task = best.entries[-1][3]
+        if task.id in self._passed or not fits(task):
+            return None
+        best.entries.pop()
+        self._size -= 1
+        return task
+
     def spare(self, free: Room, patience: int) -> Room:
         """What of `free` is not kept for a task that does not fit and has been passed `patience` times."""
         if not self._passed:

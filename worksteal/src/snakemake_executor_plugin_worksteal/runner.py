@@ -17,14 +17,14 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from . import processes, tending, warm
-from .tasks import Order, Result
+from .tasks import Back, Kind, Order, Result
 from .wire import Wire
 
 
@@ -68,7 +68,7 @@ class Runner:
         self.running: set[int] = set()
         self._marker = f"{environment['WORKSTEAL_POOL']}:{rank}"
         self._sent: set[bytes] = set()
-        self._kept: list[Result | str] = []
+        self._kept: list[Result | Back | str] = []
         self._ended = ""
         self._closing = False
         settings = tending.Settings(kind, rank, environment["WORKSTEAL_POOL"], spares, grace_s, patience, reuse)
@@ -96,8 +96,34 @@ class Runner:
         """Write what can be written without waiting; True if nothing is left."""
         return self._wire.flush()
 
-    def start(self, id: int, name: str, order: Order, cores: tuple[int, ...], devices: tuple[int, ...]) -> None:
+    def start(
+        self,
+        id: int,
+        name: str,
+        order: Order,
+        cores: tuple[int, ...],
+        devices: tuple[int, ...],
+        kind: Kind | None = None,
+    ) -> None:
         """Ask for a task. Its Result follows from `read`, whatever becomes of it; a script's text is sent once."""
+        order, key = self._shared(order)
+        self.running.add(id)
+        self._wire.send(("start", id, order, key, cores, devices, kind))
+        self._wire.flush()
+
+    def start_ahead(self, id: int, order: Order, kind: Kind) -> None:
+        """Ask for a task as soon as one of its kind ends: it is the `successor` of that one's Result, or comes Back."""
+        order, key = self._shared(order)
+        self._wire.send(("ahead", id, order, key, kind))
+        self._wire.flush()
+
+    def recall(self, ids: Iterable[int]) -> None:
+        """Ask for tasks back that were to begin when others end; those that have begun do not come."""
+        self._wire.send(("recall", list(ids)))
+        self._wire.flush()
+
+    def _shared(self, order: Order) -> tuple[Order, bytes]:
+        """An order without what all orders of its script share, which is sent once, and the name of that."""
         key = b""
         script = order.script
         if script is not None:
@@ -106,17 +132,18 @@ class Runner:
                 self._wire.send(("source", key, script.path, script.source, script.config))
                 self._sent.add(key)
             order = replace(order, script=replace(script, path="", source="", config=b""))
-        self.running.add(id)
-        self._wire.send(("start", id, order, key, cores, devices))
-        self._wire.flush()
+        return order, key
 
     def stop(self, id: int, reason: str, sign: int = signal.SIGTERM) -> None:
         """Signal all processes of a task, SIGKILL after the grace. reason goes into its Result, unless it has ended."""
         self._wire.send(("stop", id, reason, int(sign)))
         self._wire.flush()
 
-    def read(self) -> list[Result | str]:
-        """What has arrived, without waiting: results, and warnings to log. RunnerDied once the process is gone."""
+    def read(self) -> list[Result | Back | str]:
+        """What has arrived, without waiting: results, tasks that come back, warnings to log.
+
+        Raises RunnerDied once the process is gone.
+        """
         found, self._kept = self._kept, []
         if not self._ended:
             found += self._receive()
@@ -147,11 +174,13 @@ class Runner:
             for id in sorted(self.running):
                 processes.kill_leftovers(f"{self._marker}:{id}")
 
-    def _receive(self) -> list[Result | str]:
-        found: list[Result | str] = self._wire.receive()
+    def _receive(self) -> list[Result | Back | str]:
+        found: list[Result | Back | str] = self._wire.receive()
         for message in found:
             if isinstance(message, Result):
                 self.running.discard(message.id)
+                if message.successor is not None:
+                    self.running.add(message.successor)
         if self._wire.ended:
             self._bury()
         return found

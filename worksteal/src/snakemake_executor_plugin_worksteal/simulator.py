@@ -16,8 +16,10 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
 from .core import Capacity, Core
-from .messages import Give, Impossible, Report, Send, Start, Withdrawn
+from .messages import Give, Impossible, Recall, Report, Send, Start, Withdrawn
 from .tasks import Task
+
+AHEAD_S = 0.5  # how long a task is kept at hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,17 @@ class Outcome:
     impossible: dict[int, str] = field(default_factory=dict)
 
 
+def needs(task: Task) -> tuple[int, int, int]:
+    """What a task needs of a node."""
+    return task.cores, task.devices, task.mem_mb
+
+
 class Simulation:
     """A pool. Say what is to happen (`submit_at`, `withdraw_at`, `kill_at`), then `run`.
 
     durations: seconds by task id. core: the class that is tried. resolution: seconds. checked: after every event call
-    `check()` of the core that handled it, and the other laws below (AssertionError, the last events as a note).
+    `check()` of the core that handled it, and the other laws below (AssertionError, the last events as a note). ahead:
+    tasks that each agent's driver has at hand, to begin when others end.
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class Simulation:
         core: type[Core] = Core,
         checked: bool = False,
         resolution: float = 0.0,
+        ahead: int = 0,
     ) -> None:
         self.capacities = capacities
         self.durations = durations
@@ -84,6 +93,8 @@ class Simulation:
         self.outcome = Outcome()
         self.log: deque[str] = deque(maxlen=400)
         self.submitted: dict[int, Task] = {}
+        self._ahead = ahead
+        self._at_hand: list[list[Task]] = [[] for _ in capacities]  # taken ahead, by agent
         self._checked = checked
         self._resolution = resolution
         self._random = random.Random(seed)
@@ -191,8 +202,23 @@ class Simulation:
         if self._checked:
             self._note("end of", task.id, "at", rank)
         self._count(rank, -task.cores)
-        self.cores[rank].finished(self.now, task.id, None)
+        successor = next((each for each in self._at_hand[rank] if needs(each) == needs(task)), None)
+        if successor is None:
+            self.cores[rank].finished(self.now, task.id, None)
+        else:  # as a runner does: at once, and the core hears of it with the end
+            self._at_hand[rank].remove(successor)
+            self.cores[rank].finished(self.now, task.id, None, successor.id)
+            self._begin(rank, successor)
         self._obey(rank)
+
+    def _put_back(self, rank: int, number: int) -> None:
+        """A task that was taken ahead has waited too long, or is called back, unless it has begun."""
+        found = [task for task in self._at_hand[rank] if task.id == number]
+        if found and rank not in self.dead:
+            self._at_hand[rank].remove(found[0])
+            self._note("back", number, "at", rank)
+            self.cores[rank].put_back(self.now, [number])
+            self._obey(rank)
 
     def _tick(self, rank: int, due: float) -> None:
         if self._ticks[rank] != due:
@@ -211,6 +237,9 @@ class Simulation:
                 self._send(rank, effect.to, effect.message)
             elif isinstance(effect, Start):
                 self._start(rank, effect)
+            elif isinstance(effect, Recall):
+                for number in effect.ids:
+                    self._at(self.now + self._random.random() * self.network.latency_s, self._put_back, rank, number)
             elif isinstance(effect, Report):
                 self._report(effect)
             elif isinstance(effect, Withdrawn):
@@ -219,6 +248,8 @@ class Simulation:
             elif isinstance(effect, Impossible):
                 self._settled([effect.id])
                 self.outcome.impossible[effect.id] = effect.why
+        if self._ahead and self._busy_of[rank]:
+            self._take_ahead(rank)
         if core.next_tick is not None and core.next_tick != self._ticks[rank]:
             self._ticks[rank] = core.next_tick
             self._at(core.next_tick, self._tick, rank, core.next_tick)
@@ -245,8 +276,17 @@ class Simulation:
         self._flying += 1
         self._at(due, self._arrive, source, to, message)
 
+    def _take_ahead(self, rank: int) -> None:
+        """What an agent has at hand of tasks without devices; each for a while only."""
+        lacking = self._ahead - len(self._at_hand[rank])
+        for task in self.cores[rank].take_ahead(lambda task: not task.devices, lacking):
+            self._at_hand[rank].append(task)
+            self._at(self.now + AHEAD_S, self._put_back, rank, task.id)
+
     def _start(self, rank: int, effect: Start) -> None:
-        task = effect.task
+        self._begin(rank, effect.task)
+
+    def _begin(self, rank: int, task: Task) -> None:
         if self._checked:
             self._note("start", task.id, "at", rank)
             self._check_start(rank, task)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 
 @dataclass(slots=True, frozen=True)
@@ -75,6 +75,16 @@ class Order:
     remove: tuple[str, ...] = ()
 
 
+# What tasks need, if they need just the same: runner, cores, memory. One that ends makes room for one that begins.
+Kind = tuple[str, int, int]
+
+
+class Back(NamedTuple):
+    """A runner gives back tasks that were to begin when others end."""
+
+    ids: list[int]
+
+
 @dataclass(slots=True)
 class Result:
     """What came of a task.
@@ -99,6 +109,7 @@ class Result:
     host: str = ""
     cores: tuple[int, ...] = ()
     devices: tuple[int, ...] = ()
+    successor: int | None = None  # the task that the runner has begun in its place
 
     @property
     def ok(self) -> bool:
@@ -107,4 +118,7 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """For the journal and the trace (JSON)."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in RESULT_FIELDS}
+
+
+RESULT_FIELDS = tuple(each.name for each in fields(Result))

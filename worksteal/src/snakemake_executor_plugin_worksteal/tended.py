@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .tasks import Order, Result
+from .tasks import Kind, Order, Result
 
 if TYPE_CHECKING:
     from .forks import Fork
@@ -47,6 +47,7 @@ class Tended:
     order: Order
     marker: str
     output: int
+    kind: Kind | None = None
     pid: int = 0
     fork: Fork | None = None  # where it runs, unless it is a command
     script_file: str = ""
@@ -56,12 +57,15 @@ class Tended:
     give_up_at: float = NEVER
     look_at: float = NEVER
     unclear_until: float = 0.0
+    tell_at: float = NEVER  # when to see whether its fork can be told what follows
+    before: Tended | None = None  # the task in whose place it has begun, until that is reported
+    moved: bool = False  # its fork has gone on to another
     stopped: bool = False  # it has been told to end, and what is left of it may do so until kill_at
     ended: bool = False  # its first process has
 
     def next_at(self) -> float:
         """The next moment at which it needs a look; processes that end announce themselves."""
-        return min(self.limit_at, self.measure_at, self.kill_at, self.give_up_at, self.look_at)
+        return min(self.limit_at, self.measure_at, self.kill_at, self.give_up_at, self.look_at, self.tell_at)
 
 
 def open_output(folder: str) -> int:

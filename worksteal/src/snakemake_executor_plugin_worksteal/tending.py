@@ -11,6 +11,7 @@ import socket
 import tempfile
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any, NoReturn
 
 from . import processes, warm, wire
 from .forks import Fork, Forks
-from .tasks import Order, Result
+from .tasks import Back, Kind, Order, Result
 from .tended import NEVER, Tended, copy_output, open_output, remove_old, tail
 from .wire import Wire
 
@@ -29,6 +30,8 @@ UNCLEAR_S, LOOK_S = 0.1, 0.01
 UNKILLABLE_S = 5.0  # how long to wait for killed processes that are left of a task (they may hang in the file system)
 # How long nothing must happen before a spare is forked, if there is another: what runs has the cores first.
 QUIET_MS = 2
+# How long to wait for a fork to hear what it has been told, before it is told what follows.
+HEARD_S = 0.001
 MOST_OUTPUTS = 64  # empty files that are kept for the output of commands
 
 
@@ -61,6 +64,7 @@ class Tender:
         self.by_channel: dict[int, Tended] = {}  # scripts whose forks may stay for another
         self.poll = select.poll()
         self.scripts: dict[bytes, tuple[str, str, bytes, bytes]] = {}
+        self.ahead: dict[Kind, deque[tuple[int, Order, bytes]]] = {}  # what begins when another ends
         self.closing = False
         self.outputs: list[int] = []  # empty files for the output of commands
         self.abandoned = False
@@ -145,8 +149,7 @@ class Tender:
         if self.wire.ended:
             self.poll.unregister(self.wire)
             self.abandoned = self.closing = True
-            for task in self.tasks.values():
-                self._stop(task, "was ended because its agent has ended", signal.SIGTERM, PARTING_S)
+            self._stop_all("was ended because its agent has ended", PARTING_S)
             self.forks.let_all_go(PARTING_S)
 
     def _on_source(self, key: bytes, path: str, source: str, config: bytes) -> None:
@@ -154,26 +157,43 @@ class Tender:
         self.scripts[key] = (path, source, config, code)
 
     def _on_start(
-        self, number: int, order: Order, key: bytes, cores: tuple[int, ...], devices: tuple[int, ...]
+        self,
+        number: int,
+        order: Order,
+        key: bytes,
+        cores: tuple[int, ...],
+        devices: tuple[int, ...],
+        kind: Kind | None = None,
     ) -> None:
+        self._start(self._tend(number, order, cores, devices, kind), key)
+
+    def _tend(
+        self, number: int, order: Order, cores: tuple[int, ...], devices: tuple[int, ...], kind: Kind | None
+    ) -> Tended:
         now = time.monotonic()
         if now - self.counted_at > 1:
             self.memory_kills, self.counted_at = processes.memory_kills(), now
         result = Result(number, None, rank=self.settings.rank, host=self.host, cores=cores, devices=devices)
-        marker = f"{self.settings.pool}:{self.settings.rank}:{number}"
-        task = Tended(result, order, marker, -1)
-        self.tasks[number] = task
-        changes = {
-            **dict.fromkeys(warm.THREAD_VARIABLES, str(order.threads)),
-            **order.environment,
-            processes.TASK: marker,
-        }
+        task = self.tasks[number] = Tended(result, order, self._marker(number), -1, kind)
+        return task
+
+    def _marker(self, number: int) -> str:
+        return f"{self.settings.pool}:{self.settings.rank}:{number}"
+
+    @staticmethod
+    def _changes(order: Order, marker: str) -> dict[str, str]:
+        """To the environment."""
+        threads = dict.fromkeys(warm.THREAD_VARIABLES, str(order.threads))
+        return {**threads, **order.environment, processes.TASK: marker}
+
+    def _start(self, task: Tended, key: bytes) -> None:
+        order, result = task.order, task.result
         try:
             remove_old(order.remove)
             if order.script is not None or order.benchmark is not None:
-                self._start_fork(task, key, changes)
+                self._start_fork(task, key)
             else:
-                self._start_command(task, changes)
+                self._start_command(task)
         except (OSError, ValueError) as error:
             what = "a warm fork" if order.script is not None or order.benchmark is not None else order.shell
             result.started = result.ended = time.time()
@@ -181,11 +201,95 @@ class Tender:
             result.reason = f"could not be started ({what}): {error}"
             self._report(task)
             return
-        self.by_pid[task.pid] = task
-        task.limit_at = now + order.limit_s if order.limit_s else NEVER
-        task.measure_at = now + self.settings.patience if order.limit_mb else NEVER
+        self._has_begun(task)
 
-    def _start_command(self, task: Tended, changes: dict[str, str]) -> None:
+    def _has_begun(self, task: Tended) -> None:
+        now = time.monotonic()
+        self.by_pid[task.pid] = task
+        task.limit_at = now + task.order.limit_s if task.order.limit_s else NEVER
+        task.measure_at = now + self.settings.patience if task.order.limit_mb else NEVER
+        self._tell_next(task)
+
+    # What follows when a task ends
+
+    def _on_ahead(self, number: int, order: Order, key: bytes, kind: Kind) -> None:
+        same = [task for task in self.tasks.values() if task.kind == kind]
+        if not same or self.closing:  # the last of its kind has just ended, and the agent will hear of it
+            self.wire.send(Back([number]))
+            return
+        self.ahead.setdefault(kind, deque()).append((number, order, key))
+        for task in same:
+            self._tell_next(task)
+
+    def _tell_next(self, task: Tended) -> None:
+        """Tell its fork what follows while its script still runs: it then need not wait for this process."""
+        task.tell_at = NEVER
+        fork, waiting = task.fork, self.ahead.get(task.kind) if task.kind else None
+        if not waiting or fork is None or fork.its_end is None or fork.channel not in self.by_channel:
+            return
+        if fork.following or fork.dead or task.ended or task.stopped or task.before:
+            return
+        number, order, key = waiting[0]
+        script = order.script if order.benchmark is None else None
+        if key != fork.key or script is None or script.shell_exec or any(map(os.path.lexists, order.remove)):
+            return
+        if not fork.has_heard():
+            task.tell_at = time.monotonic() + HEARD_S
+            return
+        stays = fork.runs + 1 < self.settings.reuse
+        parts = wire.packets((order, self._changes(order, self._marker(number)), stays))
+        if len(parts) == 1:
+            wire.tell(fork.channel, parts)
+            fork.following = waiting.popleft()
+
+    def _hold(self, task: Tended) -> bool:
+        """Take back what its fork has been told to do next; False if that has begun, so that the task has ended."""
+        fork = task.fork
+        if fork is None or fork.following is None:
+            return True
+        if not fork.take_back():
+            return False
+        assert task.kind is not None
+        self.ahead[task.kind].appendleft(fork.following)
+        fork.following = None
+        return True
+
+    def _from_another(self, kind: Kind) -> deque[tuple[int, Order, bytes]] | None:
+        """What another fork has been told to do next, for one that has nothing to do."""
+        told = [task for task in self.tasks.values() if task.kind == kind and task.fork and task.fork.following]
+        for task in told:
+            if not task.ended and self._hold(task):
+                return self.ahead[kind]
+        return None
+
+    def _goes_on(self, task: Tended) -> None:
+        """The task has ended, and its fork has gone on to what it had been told."""
+        fork = task.fork
+        assert fork is not None
+        assert fork.following is not None
+        (number, order, _), fork.following = fork.following, None
+        task.moved, task.result.successor = True, number
+        following = self._tend(number, order, task.result.cores, task.result.devices, task.kind)
+        following.result.started, following.before = task.result.ended, task
+        fork.marker, fork.runs = following.marker, fork.runs + 1
+        following.pid, following.output, following.fork = fork.pid, fork.output, fork
+        self._expect(following, fork.runs < self.settings.reuse)
+        self._has_begun(following)
+
+    def _on_recall(self, numbers: list[int]) -> None:
+        back = []
+        for task in self.tasks.values():
+            if task.fork and task.fork.following and task.fork.following[0] in numbers and not task.ended:
+                self._hold(task)
+        for kind, waiting in self.ahead.items():
+            back += [number for number, _, _ in waiting if number in numbers]
+            self.ahead[kind] = deque(each for each in waiting if each[0] not in numbers)
+        if back:
+            self.wire.send(Back(back))
+
+    # Beginnings
+
+    def _start_command(self, task: Tended) -> None:
         """posix_spawn: half the time and CPU of fork and exec, which first copies this process's page tables."""
         task.output = self.outputs.pop() if self.outputs else open_output(self.folder)
         words, task.script_file = warm.shell_words(task.order, self.folder)
@@ -193,7 +297,7 @@ class Tender:
         task.pid = os.posix_spawnp(
             words[0],
             words,
-            {**self.base, **changes},
+            {**self.base, **self._changes(task.order, task.marker)},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, self.null, 0),
                 (os.POSIX_SPAWN_DUP2, task.output, 1),
@@ -204,10 +308,11 @@ class Tender:
             setsigdef=warm.CATCHABLE,
         )
 
-    def _start_fork(self, task: Tended, key: bytes, changes: dict[str, str]) -> None:
+    def _start_fork(self, task: Tended, key: bytes) -> None:
         if self.settings.kind != "warm":
             raise ValueError("only the warm runner runs scripts and benchmarks, and this order went to the plain one")
         order, code = task.order, b""
+        changes = self._changes(order, task.marker)
         script = order.script if order.benchmark is None else None
         # The shell of an order stays set in its process, and not all orders of a script need name the same.
         reuse = self.settings.reuse if script is not None and script.shell_exec is None else 1
@@ -220,20 +325,29 @@ class Tender:
                 order = replace(order, script=replace(order.script, path=path, source=source, config=config))
             fork.key, fork.marker, fork.runs = key, task.marker, fork.runs + 1
             stays = fork.runs < reuse
+            parts = wire.packets((order, changes, stays) if fork.runs > 1 else (order, changes, code, stays))
+            if not stays or len(parts) > 1:
+                fork.keep_what_it_is_told()
             task.result.started = time.time()
             try:
-                wire.tell(fork.channel, (order, changes, stays) if fork.runs > 1 else (order, changes, code, stays))
+                wire.tell(fork.channel, parts)
             except OSError:  # killed while it waited; it will be reaped
                 fork.hang_up()
-                os.close(fork.output)
+                fork.close_outputs()
                 continue
             task.pid, task.output, task.fork = fork.pid, fork.output, fork
-            if stays:
-                self.by_channel[fork.channel] = task
-                self.poll.register(fork.channel, select.POLLIN)
-            else:
-                fork.hang_up()
+            self._expect(task, stays)
             return
+
+    def _expect(self, task: Tended, stays: bool) -> None:
+        """Its fork will say when the script has ended, or else exit."""
+        fork = task.fork
+        assert fork is not None
+        if stays:
+            self.by_channel[fork.channel] = task
+            self.poll.register(fork.channel, select.POLLIN)
+        else:
+            fork.hang_up()
 
     def _on_stop(self, number: int, reason: str, sign: int) -> None:
         task = self.tasks.get(number)
@@ -242,8 +356,7 @@ class Tender:
 
     def _on_close(self, wait_s: float) -> None:
         self.closing = True
-        for task in self.tasks.values():
-            self._stop(task, "was ended because the pool closes", signal.SIGTERM, min(self.settings.grace_s, wait_s))
+        self._stop_all("was ended because the pool closes", min(self.settings.grace_s, wait_s))
         self.forks.let_all_go(wait_s)
 
     # Forks of this process
@@ -256,7 +369,8 @@ class Tender:
             signal.set_wakeup_fd(-1)
             mine = {self.wire.fileno(), self.journal, self.guard_pipe, self.null, *self.alarm}
             mine |= {task.output for task in self.tasks.values()} | set(self.outputs)
-            mine |= self.forks.descriptors() | {task.fork.channel for task in self.tasks.values() if task.fork}
+            mine |= self.forks.descriptors()
+            mine.update(*(task.fork.descriptors() for task in self.tasks.values() if task.fork))
             for descriptor in mine - {-1}:
                 os.close(descriptor)
             life()
@@ -272,17 +386,20 @@ class Tender:
                 self.forks.spares.append(self._fork_spare())
 
     def _fork_spare(self) -> Fork:
-        output = open_output(self.folder)
-        mine, its = (end.detach() for end in socket.socketpair())
+        stays = self.settings.reuse > 1
+        outputs = tuple(open_output(self.folder) for _ in range(2 if stays else 1))
+        ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        mine, its = ours.detach(), theirs.fileno()
         parent = os.getpid()
 
         def life() -> NoReturn:
             os.close(mine)
-            warm.wait_for_order(its, output, parent, self.handled)
+            warm.wait_for_order(its, outputs, parent, self.handled)
 
         pid = self._fork(life)
-        os.close(its)
-        return Fork(pid, mine, output)
+        if not stays:
+            theirs.close()
+        return Fork(pid, mine, outputs, theirs if stays else None)
 
     def _post_guard(self) -> None:
         """A process that sleeps until this one is gone, and kills what is left of its tasks if it was killed.
@@ -318,9 +435,8 @@ class Tender:
                 break
             if pid == 0:
                 break
-            task = self.by_pid.get(pid)
-            if task is not None:
-                self._process_ended(task, status, usage)
+            if pid in self.by_pid:
+                self._process_ended(self.by_pid[pid], status, usage)
             elif pid == self.guard and not self.closing:
                 self._post_guard()
             self.forks.ended(pid)
@@ -328,16 +444,31 @@ class Tender:
             self._settle(task, time.monotonic())
 
     def _process_ended(self, task: Tended, status: int, usage: struct_rusage) -> None:
-        if task.fork is not None and task.fork.channel >= 0:
-            self._hear_fork(task)  # its script may have ended before it did
-        if not task.ended:
-            rss_mb, cpu_s = usage.ru_maxrss * 1024 / 1e6, usage.ru_utime + usage.ru_stime
-            self._first_ended(task, os.waitstatus_to_exitcode(status), rss_mb, cpu_s)
+        fork = task.fork
+        if fork is not None:
+            fork.dead = True
+            unheard = self._hold(task) and fork.take_back()
+            # Its script may have ended before it did, and the next one too
+            while fork.channel >= 0:
+                self._hear_fork(task)
+                if fork.pid not in self.by_pid:
+                    return
+                task = self.by_pid[fork.pid]
+            if unheard:  # it was killed while it waited
+                del self.by_pid[fork.pid]
+                fork.close_outputs()
+                task.fork = None
+                self._start(task, fork.key)
+                return
+        rss_mb, cpu_s = usage.ru_maxrss * 1024 / 1e6, usage.ru_utime + usage.ru_stime
+        self._first_ended(task, os.waitstatus_to_exitcode(status), rss_mb, cpu_s)
 
     def _hear_fork(self, task: Tended) -> None:
         """The script has ended, or the fork closes the channel because it exits, and its end will tell."""
         fork = task.fork
         assert fork is not None
+        if not fork.dead and not fork.has_spoken():
+            return
         usage = fork.usage()
         self.poll.unregister(fork.channel)
         del self.by_channel[fork.channel]
@@ -345,7 +476,9 @@ class Tender:
             fork.hang_up()
             return
         self._first_ended(task, 0, *usage)
-        if task.stopped or self.closing:
+        if fork.following is not None:
+            self._goes_on(task)
+        elif task.stopped or self.closing:
             self.forks.send_off(fork, PARTING_S)
         self._settle(task, time.monotonic())
 
@@ -373,7 +506,7 @@ class Tender:
         """Report the task if nothing of it lives any more; else end what does."""
         task.look_at = NEVER
         left, unclear = self._strays(task)
-        if (left or unclear) and task.fork is not None and task.fork.channel >= 0:
+        if (left or unclear) and not task.moved and task.fork is not None and task.fork.channel >= 0:
             self.forks.send_off(task.fork)
         if left and task.stopped and now < task.kill_at:
             return
@@ -383,7 +516,7 @@ class Tender:
             processes.send(left, signal.SIGKILL)
         elif unclear and now < task.unclear_until:
             task.look_at = now + LOOK_S
-        else:
+        elif task.before is None:
             if left:
                 names = ", ".join(map(str, left))
                 self.wire.send(f"Task {task.result.id} has left processes that do not end when killed: {names}.")
@@ -404,7 +537,9 @@ class Tender:
             if pid in known:
                 continue
             marker = None if alone else processes.variable(pid, processes.TASK)
-            if alone or marker == task.marker or processes.session(pid) == task.pid or processes.is_dying(pid):
+            others = task.moved and task.fork is not None and marker == task.fork.marker
+            in_session = processes.session(pid) == task.pid and not others
+            if alone or marker == task.marker or in_session or processes.is_dying(pid):
                 strays.append(pid)
             else:
                 unclear = unclear or marker is None
@@ -422,9 +557,11 @@ class Tender:
                 self._stop(task, limit, signal.SIGTERM, self.settings.grace_s)
             if task.measure_at <= now:
                 self._measure(task, now)
-            if task.ended:
+            if task.tell_at <= now:
+                self._tell_next(task)
+            if task.ended and task.result.id in self.tasks:
                 self._settle(task, now)
-            elif task.kill_at <= now:
+            if not task.ended and task.kill_at <= now:
                 processes.send(self._tree(task), signal.SIGKILL)
                 task.kill_at = now + self.settings.patience  # again: something may have been started meanwhile
 
@@ -434,8 +571,18 @@ class Tender:
         if used > task.order.limit_mb:
             self._stop(task, f"used {used:,.0f} MB, more than its mem_mb={task.order.limit_mb:,}", signal.SIGKILL, 0)
 
+    def _stop_all(self, reason: str, grace_s: float) -> None:
+        known = dict(self.tasks)
+        for task in known.values():
+            self._stop(task, reason, signal.SIGTERM, grace_s)
+        for number in self.tasks.keys() - known.keys():  # begun in place of one that had ended already
+            self._stop(self.tasks[number], reason, signal.SIGTERM, grace_s)
+
     def _stop(self, task: Tended, reason: str, sign: int, grace_s: float) -> None:
         """Signal all its processes, and SIGKILL those that live after the grace."""
+        if not task.ended and not self._hold(task):
+            self._hear_fork(task)
+            return
         if not task.ended:
             task.result.reason = task.result.reason or reason
         task.limit_at = task.measure_at = NEVER
@@ -456,17 +603,35 @@ class Tender:
                 result.log = self._keep(task, size)
                 if task.fork:
                     os.ftruncate(task.output, 0)
-            if task.fork and task.fork.channel >= 0:
-                self.forks.keep(task.fork)
-            elif size or task.fork or len(self.outputs) >= MOST_OUTPUTS:
-                os.close(task.output)
-            else:
+            if task.fork is None and not size and len(self.outputs) < MOST_OUTPUTS:
                 self.outputs.append(task.output)  # as good as new, and spares the making of one
+            elif task.fork is None:
+                os.close(task.output)
+            elif task.fork.channel >= 0 and not task.moved:
+                self.forks.keep(task.fork)
+            elif not task.moved:
+                task.fork.close_outputs()
         if task.script_file:
             with suppress(OSError):  # the task may have cleaned up its temporary folder
                 os.unlink(task.script_file)
+        waiting = self.ahead.get(task.kind) if task.kind and not task.moved and not self.closing else None
+        if not waiting and task.kind and not task.moved and not self.closing:
+            waiting = self._from_another(task.kind)
+        order, key = task.order, b""
+        if waiting:
+            result.successor, order, key = waiting.popleft()
         self.note(result.as_dict())
         self.wire.send(result)
+        if task.moved:
+            assert result.successor is not None
+            following = self.tasks[result.successor]
+            following.before = None
+            if following.ended:
+                following.look_at = 0.0  # it can be reported now
+            else:
+                self._tell_next(following)
+        elif result.successor is not None:
+            self._start(self._tend(result.successor, order, result.cores, result.devices, task.kind), key)
 
     def _keep(self, task: Tended, size: int) -> str:
         if not task.order.log:

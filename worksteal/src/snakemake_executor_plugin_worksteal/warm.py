@@ -156,18 +156,18 @@ def compiled(path: str, source: str) -> bytes:
 # ---- in the fork ----
 
 
-def wait_for_order(channel: int, output: int, parent: int, handled: Sequence[int]) -> NoReturn:
-    """Be a task: settle in, hear the order from the channel (a stream socket), carry it out and exit. Never returns.
+def wait_for_order(channel: int, outputs: tuple[int, ...], parent: int, handled: Sequence[int]) -> NoReturn:
+    """Be a task: settle in, hear the order from the channel (a socket), carry it out and exit. Never returns.
 
     Where the order says so, and nothing speaks against it, do not exit but tell the usage and wait for another order of
-    the same script. output is the file descriptor for stdout and stderr, parent the process id of the runner, handled
-    are its signals with handlers.
+    the same script. outputs are the file descriptors for stdout and stderr, in turn, parent is the process id of the
+    runner, handled are its signals with handlers.
     """
     os.setsid()
     processes.die_with_parent(parent)
     _default_signals(handled)
     null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (output, 1), (output, 2)):
+    for source, target in ((null, 0), (outputs[0], 1), (outputs[0], 2)):
         os.dup2(source, target)
     tempfile.tempdir = None
     _reseed()
@@ -177,8 +177,8 @@ def wait_for_order(channel: int, output: int, parent: int, handled: Sequence[int
         os._exit(0)  # the runner has ended, or needs no more spares
     order, changes, code, stays = message
     if stays:
-        _stay(order, changes, code, Birth(channel, null, output, handled_signals, open_streams), channel)
-    for descriptor in (channel, null, output):
+        _stay(order, changes, code, Birth(channel, null, outputs, handled_signals, open_streams), channel)
+    for descriptor in (channel, null, *outputs):
         os.close(descriptor)
     os.environ.update(changes)
     _mark()

@@ -10,35 +10,45 @@ from typing import Any
 
 _LENGTH = struct.Struct(">Q")
 _CHUNK = 1 << 20  # bytes
+_PACKET = 1 << 16  # bytes; less than what a socket takes before anybody reads
 
 
-def tell(descriptor: int, message: Any) -> None:
-    """Send a message over a stream socket, waiting until it is taken; OSError if nobody will."""
+def packets(message: Any) -> list[memoryview]:
+    """A message as `hear` expects it."""
     payload = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     view = memoryview(_LENGTH.pack(len(payload)) + payload)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    return [view[at : at + _PACKET] for at in range(0, len(view), _PACKET)]
+
+
+def tell(descriptor: int, parts: list[memoryview]) -> None:
+    """Send `packets` over a socket that keeps them apart, waiting until they are taken; OSError if nobody will."""
+    for packet in parts:
+        os.write(descriptor, packet)
 
 
 def hear(descriptor: int) -> Any:
     """Wait for a message of `tell`; None if the other end has been closed."""
-    head = _read(descriptor, _LENGTH.size)
-    payload = _read(descriptor, _LENGTH.unpack(head)[0]) if head else b""
-    return pickle.loads(payload) if payload else None
+    found = _read(descriptor)
+    if not found:
+        return None
+    end = _LENGTH.size + _LENGTH.unpack_from(found)[0]
+    parts = [found]
+    size = len(found)
+    while size < end:
+        parts.append(_read(descriptor))
+        if not parts[-1]:
+            return None
+        size += len(parts[-1])
+    with memoryview(b"".join(parts)) as view:
+        return pickle.loads(view[_LENGTH.size :])
 
 
-def _read(descriptor: int, size: int) -> bytes:
-    """So many bytes; empty if the connection ends before."""
-    found = bytearray()
-    while len(found) < size:
-        try:
-            data = os.read(descriptor, min(size - len(found), _CHUNK))
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            return b""
-        found += data
-    return bytes(found)
+def _read(descriptor: int) -> bytes:
+    """A packet; empty if the connection has ended."""
+    try:
+        return os.read(descriptor, _PACKET)
+    except ConnectionResetError:
+        return b""
 
 
 class Wire:
