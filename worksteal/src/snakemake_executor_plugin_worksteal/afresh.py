@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -17,15 +18,38 @@ from typing import Any
 _RESET_PEAK = b"5"  # to /proc/self/clear_refs: the peak of the resident memory becomes what is resident now
 PEAK_SLACK_KB = 1024  # a peak that rose by less is left as it is: to reset it takes as long as all the rest
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
-_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+_SIGNALS = frozenset(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+# Of /proc/self/status: threads, and masks of the signals that are ignored and caught
+_STATE = re.compile(rb"Threads:\s(\d+)\n.*SigIgn:\s(\w+)\nSigCgt:\s(\w+)\n", re.DOTALL)
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+def state() -> tuple[int, set[int]]:
+    """How many threads this process has, and what signals it handles or ignores, as the kernel has it.
+
+    C libraries set handlers too.
+    """
+    with open("/proc/self/status", "rb", buffering=0) as file:
+        found = _STATE.search(file.readall())
+    assert found is not None
+    threads, ignored, caught = found.groups()
+    either = int(ignored, 16) | int(caught, 16)
+    signals = set()
+    while either:
+        lowest = either & -either
+        signals.add(lowest.bit_length())
+        either ^= lowest
+    return int(threads), signals & _SIGNALS
 
 
 class Birth:
     """What a fork was born with. To be made before its first script, in its main thread.
 
-    channel leads to the runner, null is what descriptor 0 refers to, outputs what 1 and 2 do, in turn. handled gives
-    the signals that this process handles, open_streams opens the standard streams.
+    channel leads to the runner, null is what descriptor 0 refers to, outputs what 1 and 2 do, in turn.
+    open_streams opens the standard streams.
+
+    A process that has slept finds its caches cold, and anything it does takes ten times as long: what is
+    done between two scripts is therefore little, and /proc is read once.
     """
 
     def __init__(
@@ -33,7 +57,6 @@ class Birth:
         channel: int,
         null: int,
         outputs: tuple[int, ...],
-        handled: Callable[[], list[int]],
         open_streams: Callable[[], None],
     ) -> None:
         self.pid = os.getpid()
@@ -43,18 +66,18 @@ class Birth:
         self.descriptors = {number: _file(number) for number in (channel, null, *outputs, self.folder)}
         self.environ, self.environb = os.environ, os.environb  # two views of the same
         self.variables = dict(os.environb)
+        self.zone = time.tzname
         self.path, self.paths = sys.path, list(sys.path)
         self.umask = os.umask(0)
         os.umask(self.umask)
-        self.handled = handled
-        self.kernels = set(handled())
+        self.kernels = self.signals = state()[1]
         self.handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
         self.hooks = sys.excepthook, sys.unraisablehook
         self.loggers, self.level = list(logging.root.handlers), logging.root.level
         self.open_streams = open_streams
         self.streams = _streams()
         self.nature = _nature()
-        self.begin()
+        self.begin(True)
         self.peak = self.used[1]
 
     def close(self) -> None:
@@ -63,20 +86,24 @@ class Birth:
             if self._is_ours(number):
                 os.close(number)
 
-    def begin(self) -> None:
+    def begin(self, may_have_threads: bool) -> None:
         """The script comes next: its usage begins here, and the threads that there are now are not its own.
 
-        OpenBLAS opens its pool when it is told its size.
+        OpenBLAS opens its pool when it is told its size: there may be new ones.
         """
         self.used = _used()
-        self.threads = _threads()
+        if may_have_threads:
+            self.threads = _threads()
 
     def can_go_on(self) -> bool:
         """Whether the script has left nothing that lasts: no thread, no process, no limit that cannot be taken back.
 
         Standard streams must have been flushed before.
         """
-        if os.getpid() != self.pid or not _threads() <= self.threads or not _is_childless():
+        if os.getpid() != self.pid or not _is_childless():
+            return False
+        count, self.signals = state()
+        if count > 1 and not _threads() <= self.threads:
             return False
         return _nature() == self.nature and all(map(self._is_ours, self.descriptors))
 
@@ -87,11 +114,8 @@ class Birth:
         return round(peak * 1024 / 1e6, 3), round(self.used[0] - before[0], 6)
 
     def take_handlers_back(self) -> None:
-        """Put the handlers of signals and exceptions back, which may hold the script's globals; timers end before."""
-        for timer in _TIMERS:
-            signal.setitimer(timer, 0)
-        found = {*self.handled(), *self.kernels}
-        for number in found & self.handlers.keys():  # of the others, the kernel has none
+        """Put the handlers of signals and exceptions back, which may hold the script's globals."""
+        for number in self.signals | self.kernels:  # of the others, the kernel has none
             handler = self.handlers[number]
             if signal.getsignal(number) != handler:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -100,7 +124,9 @@ class Birth:
         sys.excepthook, sys.unraisablehook = self.hooks
 
     def again(self) -> None:
-        """Put everything back. Modules stay imported, with what they keep."""
+        """Put everything back, after `can_go_on`. Modules stay imported, with what they keep."""
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
         self.take_handlers_back()
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -117,7 +143,7 @@ class Birth:
         tempfile.tempdir = None
         self._log_afresh()
         random.seed()
-        if _used()[1] > self.peak + PEAK_SLACK_KB:
+        if self.used[1] > self.peak + PEAK_SLACK_KB:
             self._reset_peak()
 
     def _reset_peak(self) -> None:
@@ -137,7 +163,8 @@ class Birth:
         for name in found.keys() - wanted.keys():
             del self.environb[name]
         self.environb.update(wanted.items() - found.items())
-        time.tzset()
+        if found.get(b"TZ") != wanted.get(b"TZ") or time.tzname != self.zone:
+            time.tzset()
         direct = bool(os.environ.get("PYTHONUNBUFFERED"))
         if _streams() != self.streams or getattr(sys.stdout, "write_through", False) != direct:
             self.open_streams()

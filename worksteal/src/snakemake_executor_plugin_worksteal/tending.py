@@ -19,6 +19,7 @@ from resource import struct_rusage
 from typing import Any, NoReturn
 
 from . import processes, warm, wire
+from .afresh import state
 from .forks import Fork, Forks
 from .tasks import Back, Kind, Order, Result
 from .tended import NEVER, Tended, copy_output, open_output, remove_old, tail
@@ -75,7 +76,7 @@ class Tender:
         self.bell, bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.alarm = (self.bell, bell)
         self._listen_to_signals(bell)
-        self.handled = warm.handled_signals()
+        self.handled = state()[1]
         self.guard = self.guard_pipe = -1
         self._post_guard()
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import atexit
 import builtins
 import ctypes
-import functools
 import gc
 import importlib
 import io
 import linecache
 import logging
 import marshal
-import operator
 import os
 import pickle
 import signal
@@ -27,7 +25,7 @@ import threading
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.machinery import SourceFileLoader
@@ -36,7 +34,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any, NoReturn
 
 from . import processes, wire
-from .afresh import Birth
+from .afresh import Birth, state
 from .forks import USAGE
 from .tasks import Benchmark, Order, Script
 
@@ -52,7 +50,6 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 CATCHABLE = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-_MASKS = (b"SigIgn", b"SigCgt")  # in /proc/PID/status
 LONGEST_ARGUMENT = 120_000  # bytes; Linux refuses one argument of 128 KiB (MAX_ARG_STRLEN)
 INTERRUPTED = -1  # the status of a script that a KeyboardInterrupt ended
 HUGE_PAGE = 2 << 20  # bytes
@@ -135,14 +132,6 @@ def _use_huge_pages() -> None:
                 _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_COLLAPSE)
 
 
-def handled_signals() -> list[int]:
-    """Signals that this process handles or ignores, as the kernel has it: C libraries set handlers too."""
-    with open("/proc/self/status", "rb", buffering=0) as file:
-        masks = [line.split()[1] for line in file.readall().splitlines() if line[:6] in _MASKS]
-    either = functools.reduce(operator.or_, (int(mask, 16) for mask in masks))
-    return [number for number in CATCHABLE if either >> (number - 1) & 1]
-
-
 def compiled(path: str, source: str) -> bytes:
     """The script's code for `marshal`; empty if compiling it gives an error or a warning, which its fork must show."""
     try:
@@ -156,7 +145,7 @@ def compiled(path: str, source: str) -> bytes:
 # ---- in the fork ----
 
 
-def wait_for_order(channel: int, outputs: tuple[int, ...], parent: int, handled: Sequence[int]) -> NoReturn:
+def wait_for_order(channel: int, outputs: tuple[int, ...], parent: int, handled: Iterable[int]) -> NoReturn:
     """Be a task: settle in, hear the order from the channel (a socket), carry it out and exit. Never returns.
 
     Where the order says so, and nothing speaks against it, do not exit but tell the usage and wait for another order of
@@ -177,7 +166,7 @@ def wait_for_order(channel: int, outputs: tuple[int, ...], parent: int, handled:
         os._exit(0)  # the runner has ended, or needs no more spares
     order, changes, code, stays = message
     if stays:
-        _stay(order, changes, code, Birth(channel, null, outputs, handled_signals, open_streams), channel)
+        _stay(order, changes, code, Birth(channel, null, outputs, open_streams), channel)
     for descriptor in (channel, null, *outputs):
         os.close(descriptor)
     os.environ.update(changes)
@@ -195,7 +184,7 @@ def _stay(order: Order, changes: dict[str, str], code: bytes, birth: Birth, chan
 
     What the script has written is in its files before the runner hears that it has ended.
     """
-    script, stays = order.script, True
+    script, stays, threads = order.script, True, 0
     assert script is not None
     while True:
         birth.environment(changes)
@@ -203,7 +192,8 @@ def _stay(order: Order, changes: dict[str, str], code: bytes, birth: Birth, chan
         _set_threads(order.threads)
         if not stays:
             birth.close()
-        birth.begin()
+        birth.begin(order.threads != threads)
+        threads = order.threads
         status = _run_script(script, code)
         if not stays or status or not _is_written(birth) or not birth.can_go_on():
             _leave(status)
@@ -232,6 +222,7 @@ def _is_written(birth: Birth) -> bool:
     try:
         gc.collect()
         if held() is not None:
+            birth.signals = state()[1]
             birth.take_handlers_back()
             gc.collect()
         if held() is not None:
@@ -250,7 +241,7 @@ def _mark() -> None:
     processes.mark({name: os.environ[name] for name in (processes.RUNNER, processes.TASK)})
 
 
-def _default_signals(handled: Sequence[int]) -> None:
+def _default_signals(handled: Iterable[int]) -> None:
     signal.set_wakeup_fd(-1)
     for number in handled:
         signal.signal(number, signal.SIG_DFL)
