@@ -963,6 +963,86 @@ def test_an_order_begins_elsewhere_if_its_fork_was_killed_while_it_waited(
     assert int(result.tail.split()[0]) != first
 
 
+def test_a_task_whose_forks_all_die_fails(
+    make: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = "import os, sys, types\nm = sys.modules['numpy.random'] = types.ModuleType('m')\n"
+    (tmp_path / "bad.py").write_text(f"{bad}m.seed = lambda: os._exit(70)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for reuse in (1, 10):
+        assert make("warm", reuse=reuse, preload=["bad"]).script(WHO).status == 70
+
+
+def test_descriptors_are_the_owners_after_a_fork_was_killed_while_it_waited(make: Callable[..., Bench]) -> None:
+    bench = make("warm", reuse=10, spares=1)
+    first = forks_of(bench, [WHO])[0]
+    wait = script_order(bench.folder / "wait.py", "import time\ntime.sleep(0.2)\nprint('end')")
+    os.kill(bench.runner.pid, signal.SIGSTOP)
+    try:
+        os.kill(first, signal.SIGKILL)
+        wait_gone([first])
+        started = [bench.start(order) for order in (script_order(bench.folder / "script.py", WHO), wait, wait)]
+    finally:
+        os.kill(bench.runner.pid, signal.SIGCONT)
+    tails = [bench.hear(number).tail.split() for number in started]
+    assert [len(words) for words in tails] == [2, 1, 1]
+    assert all(bench.results[number].ok for number in started)
+
+
+def test_a_task_that_a_fork_has_not_heard_does_not_begin_in_a_runner_that_closes(
+    make: Callable[..., Bench], tmp_path: Path
+) -> None:
+    bench = make("warm", reuse=10)
+    source = WHO + "open(f'begun-{os.getpid()}', 'w').close()"
+    first = forks_of(bench, [source])[0]
+    os.kill(first, signal.SIGSTOP)  # so that it hears nothing before SIGTERM, which waits for it
+    number = bench.start(script_order(bench.folder / "script.py", source))
+    bench.runner.begin_close(8)
+    deadline = time.monotonic() + PATIENCE_S
+    while not int(re.findall(r"ShdPnd:\s(\w+)", Path(f"/proc/{first}/status").read_text())[0], 16):
+        assert time.monotonic() < deadline, "it was not told to end"
+        time.sleep(0.01)
+    os.kill(first, signal.SIGCONT)
+    assert bench.hear(number).signal == signal.SIGTERM
+    bench.runner.close(8)
+    assert [path.name for path in tmp_path.glob("begun-*")] == [f"begun-{first}"]
+
+
+def test_a_fork_that_dies_before_its_last_task_is_told_is_not_used(
+    make: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = processes.send  # an orphan that takes its time to die of SIGKILL, as one with gigabytes to unmap does
+    monkeypatch.setattr(processes, "send", lambda pids, sign: None if sign == signal.SIGKILL else send(pids, sign))
+    then = """
+own = snakemake.params.own
+if own == 1:
+    if not os.fork():
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        open("orphan", "w").write(f"{os.getpid()}\\n")
+        time.sleep(300)
+    os.wait()
+if own == 2:
+    open("second", "w").write(f"{os.getpid()}\\n")
+"""
+    bench = make("warm", reuse=10)
+    chain = Chain(bench, then)
+    chain.start(1, True)
+    chain.ahead(2)
+    fork, orphan = int(wait_for_file(tmp_path / "second")), int(wait_for_file(tmp_path / "orphan"))
+    for pid in (fork, orphan):
+        os.kill(pid, signal.SIGKILL)
+        wait_gone([pid])
+    assert chain.pid(1) == fork
+    bench.hear(2)
+    chain.start(3, False)
+    assert chain.pid(3) != fork
+    bench.runner.close(5)
+    with pytest.raises(RunnerDied, match="with status 0; its unfinished tasks: none"):
+        bench.runner.read()
+
+
 def test_chains_of_scripts_that_misbehave(make: Callable[..., Bench], tmp_path: Path) -> None:
     then = """
 own = snakemake.params.own

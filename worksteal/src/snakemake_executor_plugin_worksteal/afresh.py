@@ -114,7 +114,9 @@ class Birth:
         return round(peak * 1024 / 1e6, 3), round(self.used[0] - before[0], 6)
 
     def take_handlers_back(self) -> None:
-        """Put the handlers of signals and exceptions back, which may hold the script's globals."""
+        """Put the handlers of signals and exceptions back, which may hold the script's globals; timers end before."""
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
         for number in self.signals | self.kernels:  # of the others, the kernel has none
             handler = self.handlers[number]
             if signal.getsignal(number) != handler:
@@ -125,8 +127,6 @@ class Birth:
 
     def again(self) -> None:
         """Put everything back, after `can_go_on`. Modules stay imported, with what they keep."""
-        for timer in _TIMERS:
-            signal.setitimer(timer, 0)
         self.take_handlers_back()
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -159,10 +159,12 @@ class Birth:
         vars(os)["environ"] = self.environ  # a script may have put another object there
         # What it keeps, in bytes: to ask it for each of them takes longer than the rest.
         found: dict[bytes, bytes] = vars(self.environb)["_data"].copy()
-        wanted = {**self.variables, **{os.fsencode(name): os.fsencode(value) for name, value in changes.items()}}
+        given = {os.fsencode(name): os.fsencode(value) for name, value in changes.items()}
+        wanted = {**self.variables, **given}
         for name in found.keys() - wanted.keys():
             del self.environb[name]
-        self.environb.update(wanted.items() - found.items())
+        # The order's own always: a script may have set one past Python (os.putenv, C), where it is not seen.
+        self.environb.update({*given.items(), *(wanted.items() - found.items())})
         if found.get(b"TZ") != wanted.get(b"TZ") or time.tzname != self.zone:
             time.tzset()
         direct = bool(os.environ.get("PYTHONUNBUFFERED"))

@@ -274,7 +274,7 @@ class Agent:
             return False
         if self.ending:
             return True
-        return not self.slots and not self.core.queued
+        return not self.slots and not self.core.queued and not self.ahead.waiting
 
     def _end_tasks(self, wait_s: float) -> None:
         until = time.monotonic() + wait_s

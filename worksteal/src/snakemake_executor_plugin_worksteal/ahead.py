@@ -43,7 +43,7 @@ class Ahead:
         self._environment = environment
         self._running: dict[Kind, int] = {}
         self._seconds: dict[Kind, float] = {}
-        self._waiting: dict[int, tuple[float, Kind]] = {}  # when it was given, by task
+        self.waiting: dict[int, tuple[float, Kind]] = {}  # what is at hand: when it was given, by task
         self._recalled: set[int] = set()
 
     def started(self, kind: Kind | None) -> None:
@@ -59,7 +59,7 @@ class Ahead:
         if successor is None:
             self._running[kind] -= 1
         else:
-            del self._waiting[successor]
+            del self.waiting[successor]
             self._recalled.discard(successor)
 
     def fill(self, now: float) -> None:
@@ -68,9 +68,9 @@ class Ahead:
             return
         for kind, running in self._running.items():
             if running and self._seconds.get(kind, SHORT_S) < SHORT_S:
-                lacking = running - sum(found == kind for _, found in self._waiting.values())
+                lacking = running - sum(found == kind for _, found in self.waiting.values())
                 for task in self._core.take_ahead(partial(suits, kind), lacking):
-                    self._waiting[task.id] = (now, kind)
+                    self.waiting[task.id] = (now, kind)
                     task.payload.environment.update(self._environment)
                     self._runners[kind[0]].start_ahead(task.id, task.payload, kind)
 
@@ -78,26 +78,26 @@ class Ahead:
         """Ask the runners for tasks back."""
         asked: dict[str, list[int]] = {}
         for number in ids:
-            if number in self._waiting and number not in self._recalled:
+            if number in self.waiting and number not in self._recalled:
                 self._recalled.add(number)
-                asked.setdefault(self._waiting[number][1][0], []).append(number)
+                asked.setdefault(self.waiting[number][1][0], []).append(number)
         for name, numbers in asked.items():
             self._runners[name].recall(numbers)
 
     def back(self, now: float, ids: list[int]) -> None:
         """They have come back: what they were waiting for was not as short as thought."""
         for number in ids:
-            _, kind = self._waiting.pop(number)
+            _, kind = self.waiting.pop(number)
             self._recalled.discard(number)
             self._seconds[kind] = SHORT_S
         self._core.put_back(now, ids)
 
     def due(self) -> float | None:
         """When `recall_late` is to be called, if at all."""
-        given = (given for number, (given, _) in self._waiting.items() if number not in self._recalled)
+        given = (given for number, (given, _) in self.waiting.items() if number not in self._recalled)
         first = min(given, default=None)
         return None if first is None else first + SHORT_S
 
     def recall_late(self, now: float) -> None:
         """Call back what has waited too long."""
-        self.recall([number for number, (given, _) in self._waiting.items() if given + SHORT_S <= now])
+        self.recall([number for number, (given, _) in self.waiting.items() if given + SHORT_S <= now])

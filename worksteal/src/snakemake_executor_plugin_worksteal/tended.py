@@ -59,6 +59,7 @@ class Tended:
     unclear_until: float = 0.0
     tell_at: float = NEVER  # when to see whether its fork can be told what follows
     before: Tended | None = None  # the task in whose place it has begun, until that is reported
+    tries: int = 0  # forks that died before they had heard of it
     moved: bool = False  # its fork has gone on to another
     stopped: bool = False  # it has been told to end, and what is left of it may do so until kill_at
     ended: bool = False  # its first process has

@@ -33,6 +33,7 @@ UNKILLABLE_S = 5.0  # how long to wait for killed processes that are left of a t
 QUIET_MS = 2
 # How long to wait for a fork to hear what it has been told, before it is told what follows.
 HEARD_S = 0.001
+MOST_TRIES = 2  # to begin a task in another fork if the first died before it had heard of it
 MOST_OUTPUTS = 64  # empty files that are kept for the output of commands
 
 
@@ -228,7 +229,7 @@ class Tender:
         fork, waiting = task.fork, self.ahead.get(task.kind) if task.kind else None
         if not waiting or fork is None or fork.its_end is None or fork.channel not in self.by_channel:
             return
-        if fork.following or fork.dead or task.ended or task.stopped or task.before:
+        if fork.following or fork.dead or task.ended or task.stopped or task.before or self.closing:
             return
         number, order, key = waiting[0]
         script = order.script if order.benchmark is None else None
@@ -397,7 +398,13 @@ class Tender:
             os.close(mine)
             warm.wait_for_order(its, outputs, parent, self.handled)
 
-        pid = self._fork(life)
+        try:
+            pid = self._fork(life)
+        except OSError:
+            for descriptor in (mine, *outputs):
+                os.close(descriptor)
+            theirs.close()
+            raise
         if not stays:
             theirs.close()
         return Fork(pid, mine, outputs, theirs if stays else None)
@@ -441,6 +448,10 @@ class Tender:
             elif pid == self.guard and not self.closing:
                 self._post_guard()
             self.forks.ended(pid)
+            for task in self.tasks.values():
+                if task.ended and task.fork is not None and task.fork.pid == pid:
+                    task.fork.dead = True  # before its last task was reported: it can neither stay nor leave
+                    task.fork.hang_up()
         for task in [task for task in self.tasks.values() if task.ended]:
             self._settle(task, time.monotonic())
 
@@ -455,10 +466,11 @@ class Tender:
                 if fork.pid not in self.by_pid:
                     return
                 task = self.by_pid[fork.pid]
-            if unheard:  # it was killed while it waited
+            may_begin = task.tries < MOST_TRIES and not task.stopped and not self.closing and task.before is None
+            if unheard and may_begin:  # it was killed while it waited
                 del self.by_pid[fork.pid]
                 fork.close_outputs()
-                task.fork = None
+                task.fork, task.output, task.tries = None, -1, task.tries + 1
                 self._start(task, fork.key)
                 return
         rss_mb, cpu_s = usage.ru_maxrss * 1024 / 1e6, usage.ru_utime + usage.ru_stime
