@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hedflow.bundle import Bundle, open_bundle
 from hedflow.bundle.build import build_bundle
@@ -13,6 +14,9 @@ from hedflow.integrate import Integrated, integrate
 from hedflow.registry import identity_files, needed_files, read_registry, source_files
 from hedflow.retrieve import retrieve
 from hedflow.simulate import World, simulate_world
+
+settings.register_profile("untimed", deadline=None)  # machines are shared: no test is timed
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
