@@ -53,7 +53,7 @@ class Bench:
 
     def start(self, order: Order) -> int:
         self.next += 1
-        self.runner.start(self.next, f"task {self.next}", order, (0,), ())
+        self.runner.start(self.next, order, (0,), ())
         return self.next
 
     def hear(self, number: int) -> Result:
@@ -239,7 +239,7 @@ def test_a_task_at_hand_begins_when_one_of_its_kind_ends(
         return script_order(bench.folder / "s.py", f"{wait}\nprint('{text}')", remove=(text,))
 
     (bench.folder / "second").touch()  # its old output, which goes when it begins
-    bench.runner.start(1, "first", order("first"), (3,), (), need)
+    bench.runner.start(1, order("first"), (3,), (), need)
     bench.runner.start_ahead(2, order("second"), need)
     bench.runner.start_ahead(3, order("third"), need)
     bench.runner.start_ahead(4, order("fourth"), ("other", 1, 0))
@@ -262,7 +262,7 @@ def test_a_task_at_hand_begins_when_one_of_its_kind_ends(
 def test_what_is_at_hand_does_not_begin_in_a_runner_that_closes(make: Callable[..., Bench]) -> None:
     bench = make()
     need = ("plain", 1, 0)
-    bench.runner.start(1, "first", Order("sleep 60"), (0,), (), need)
+    bench.runner.start(1, Order("sleep 60"), (0,), (), need)
     bench.runner.start_ahead(2, Order("touch begun"), need)
     bench.runner.close(2)
     assert not (bench.folder / "begun").exists()
@@ -411,11 +411,11 @@ from snakemake_executor_plugin_worksteal.runner import Runner
 from snakemake_executor_plugin_worksteal.tasks import Order
 runner = Runner("plain", rank=0, workdir=sys.argv[2], environment={**os.environ, "WORKSTEAL_POOL": sys.argv[3]},
                 journal=Path(sys.argv[2], "journal"))
-runner.start(1, "", Order("exit 4"), (0,), ())
+runner.start(1, Order("exit 4"), (0,), ())
 while not select.select([runner], [], [])[0] or not runner.read():
     pass
-runner.start(2, "", Order("sleep 300 & setsid sleep 300 & echo $$ $! > 2.pids; wait"), (0,), ())
-runner.start(3, "", Order("trap '' TERM; echo $$ > 3.pids; while :; do sleep 0.1; done"), (0,), ())
+runner.start(2, Order("sleep 300 & setsid sleep 300 & echo $$ $! > 2.pids; wait"), (0,), ())
+runner.start(3, Order("trap '' TERM; echo $$ > 3.pids; while :; do sleep 0.1; done"), (0,), ())
 print(runner.pid, flush=True)
 select.select([], [], [])
 """
@@ -845,7 +845,7 @@ class Chain:
         return replace(given, script=replace(given.script, snakemake=pickled))
 
     def start(self, own: int, told: bool, **order: Any) -> None:
-        self.bench.runner.start(own, f"task {own}", self.order(own, told, **order), (own,), (), NEED)
+        self.bench.runner.start(own, self.order(own, told, **order), (own,), (), NEED)
 
     def ahead(self, own: int, told: bool = False, **order: Any) -> None:
         self.bench.runner.start_ahead(own, self.order(own, told, **order), NEED)
@@ -1062,7 +1062,7 @@ print("last of", own)
 """
     bench = make("warm", reuse=20)
     chain = Chain(bench, then)
-    killers = random.Random(5)
+    rng = random.Random(5)
     for own in range(1, 5):
         chain.start(own, False)
     given, back = 4, 0
@@ -1072,7 +1072,7 @@ print("last of", own)
             chain.ahead(given)
         heard = len(bench.results) + len(bench.back)
         bench.listen(lambda heard=heard: len(bench.results) + len(bench.back) > heard, "nothing ends")
-        if killers.random() < 0.1:
+        if rng.random() < 0.1:
             bench.runner.recall([given, given - 1, given - 2])
         while back < len(bench.back):
             own = bench.back[back]
@@ -1251,7 +1251,7 @@ def test_idle_forks_end_with_a_runner_or_agent_that_is_killed(tmp_path: Path) ->
         "runner = Runner('warm', rank=0, workdir=sys.argv[2], environment={**os.environ, 'WORKSTEAL_POOL':"
         " sys.argv[3]}, journal=Path(sys.argv[2], 'journal'), reuse=10)\n"
         "source = 'import os; print(os.getpid())'\n"
-        "runner.start(1, '', Order(script=Script('s.py', source, (), b'N.')), (0,), ())\n"
+        "runner.start(1, Order(script=Script('s.py', source, (), b'N.')), (0,), ())\n"
         "while not (select.select([runner], [], [])[0] and (found := runner.read())):\n    pass\n"
         "print(runner.pid, found[0].tail, flush=True)\nselect.select([], [], [])\n"
     )

@@ -229,9 +229,7 @@ class Agent:
         kind = kind_of(effect.task)
         self.slots[effect.task.id] = (effect.cores, effect.devices, kind)
         self.ahead.started(kind)
-        self.runners[runner_of(order)].start(
-            effect.task.id, effect.task.name, order, effect.cores, effect.devices, kind
-        )
+        self.runners[runner_of(order)].start(effect.task.id, order, effect.cores, effect.devices, kind)
 
     def _tell(self, message: Any) -> None:
         if self.channel is not None:

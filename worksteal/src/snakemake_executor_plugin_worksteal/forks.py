@@ -94,8 +94,6 @@ class Fork:
 
     def usage(self) -> tuple[float, float] | None:
         """What it says of the script that has ended; None if it says nothing, and is going to exit or has done so."""
-        if self.dead and not self.has_spoken():
-            return None
         try:
             said = os.read(self.channel, 4096)
         except ConnectionResetError:

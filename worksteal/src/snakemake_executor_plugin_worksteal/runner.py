@@ -99,7 +99,6 @@ class Runner:
     def start(
         self,
         id: int,
-        name: str,
         order: Order,
         cores: tuple[int, ...],
         devices: tuple[int, ...],

@@ -236,7 +236,7 @@ class Simulation:
             if isinstance(effect, Send):
                 self._send(rank, effect.to, effect.message)
             elif isinstance(effect, Start):
-                self._start(rank, effect)
+                self._begin(rank, effect.task)
             elif isinstance(effect, Recall):
                 for number in effect.ids:
                     self._at(self.now + self._random.random() * self.network.latency_s, self._put_back, rank, number)
@@ -282,9 +282,6 @@ class Simulation:
         for task in self.cores[rank].take_ahead(lambda task: not task.devices, lacking):
             self._at_hand[rank].append(task)
             self._at(self.now + AHEAD_S, self._put_back, rank, task.id)
-
-    def _start(self, rank: int, effect: Start) -> None:
-        self._begin(rank, effect.task)
 
     def _begin(self, rank: int, task: Task) -> None:
         if self._checked:

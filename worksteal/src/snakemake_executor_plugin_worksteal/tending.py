@@ -480,9 +480,10 @@ class Tender:
         """The script has ended, or the fork closes the channel because it exits, and its end will tell."""
         fork = task.fork
         assert fork is not None
-        if not fork.dead and not fork.has_spoken():
+        spoken = fork.has_spoken()
+        if not spoken and not fork.dead:
             return
-        usage = fork.usage()
+        usage = fork.usage() if spoken else None
         self.poll.unregister(fork.channel)
         del self.by_channel[fork.channel]
         if usage is None:
@@ -627,12 +628,11 @@ class Tender:
         if task.script_file:
             with suppress(OSError):  # the task may have cleaned up its temporary folder
                 os.unlink(task.script_file)
-        waiting = self.ahead.get(task.kind) if task.kind and not task.moved and not self.closing else None
-        if not waiting and task.kind and not task.moved and not self.closing:
-            waiting = self._from_another(task.kind)
         order, key = task.order, b""
-        if waiting:
-            result.successor, order, key = waiting.popleft()
+        if task.kind and not task.moved and not self.closing:
+            waiting = self.ahead.get(task.kind) or self._from_another(task.kind)
+            if waiting:
+                result.successor, order, key = waiting.popleft()
         self.note(result.as_dict())
         self.wire.send(result)
         if task.moved:
