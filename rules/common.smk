@@ -16,6 +16,7 @@ from hedflow.registry import (
     identity_files,
     left_out_files,
     needed_files,
+    point_files,
     read_registry,
     source_files,
     wheel_entry,
@@ -25,7 +26,8 @@ from hedflow.script import export_package
 try:
     CONFIG = parse_config(config)
     REGISTRY = read_registry(CONFIG.data.registry)
-    NEEDED = needed_files(CONFIG.data, REGISTRY)
+    NEEDED = needed_files(CONFIG.data, REGISTRY, CONFIG.curves)
+    POINTS = point_files(CONFIG.data, CONFIG.curves, REGISTRY)
 except HedflowError as error:
     raise WorkflowError(str(error)) from None
 

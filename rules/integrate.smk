@@ -5,6 +5,7 @@ rule integrate:
     input:
         **{name: raw(source_files(CONFIG.data, name)) for name in CONFIG.data.names},
         identity=raw(identity_files(CONFIG.data, REGISTRY)),
+        points=raw(POINTS.values()),
     output:
         response=f"{RESULTS}/integration/response.parquet",
         cells=f"{RESULTS}/integration/cells.parquet",
@@ -12,6 +13,7 @@ rule integrate:
         losses=f"{RESULTS}/integration/losses.parquet",
         cell_identity=f"{RESULTS}/integration/cell_identity.parquet",
         drug_identity=f"{RESULTS}/integration/drug_identity.parquet",
+        curves=f"{RESULTS}/integration/curves.parquet",
     log:
         f"{RESULTS}/logs/integrate.log",
     conda:
@@ -20,11 +22,39 @@ rule integrate:
         mem_mb=4000,
     params:
         sources=list(CONFIG.data.names),
+        points=list(POINTS),
+        curves=CONFIG.curves.model_dump(),
+        quality=CONFIG.quality.model_dump(),
         code=code_digest("hedflow.integrate"),
     message:
         "Read, identify and merge " + ", ".join(CONFIG.data.names)
     script:
         "../scripts/integrate.py"
+
+
+rule harmony:
+    input:
+        response=rules.integrate.output.response,
+        curves=rules.integrate.output.curves,
+    output:
+        agreement=f"{RESULTS}/integration/agreement.parquet",
+        noise=f"{RESULTS}/integration/noise.parquet",
+        figure=report(
+            f"{RESULTS}/integration/agreement.png",
+            caption="../workflow/report/agreement.rst",
+            category="Data",
+            labels={"figure": "Agreement of the sources on shared pairs"},
+        ),
+    log:
+        f"{RESULTS}/logs/harmony.log",
+    conda:
+        CONDA
+    params:
+        code=code_digest("hedflow.harmony", "hedflow.figures.harmony"),
+    message:
+        "How well the sources agree, and the best error that any model could reach"
+    script:
+        "../scripts/harmony.py"
 
 
 rule integration_report:

@@ -35,6 +35,8 @@ rule answer:
         tables=expand(rules.analyse.output, experiment=EXPERIMENTS),
         response=rules.integrate.output.response,
         cell_identity=rules.integrate.output.cell_identity,
+        curves=rules.integrate.output.curves,
+        noise=rules.harmony.output.noise,
     output:
         page=f"{RESULTS}/report/answer.rst",
         numbers=f"{RESULTS}/report/answer.json",
@@ -58,6 +60,7 @@ rule report:
         answer=rules.answer.output,
         figures=rules.answer.input.figures,
         lost_rows=rules.integration_report.output.figure,
+        agreement=rules.harmony.output.figure,
     output:
         f"{RESULTS}/report.html",
     log:

@@ -25,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--root", default=".", help="the project's folder")
         if name == "summary":
             command.add_argument("--results", help="the results folder (what config.yaml says)")
+        if name == "published-curves":
+            command.add_argument("mirror", help="folder with the screens' files (data.mirror)")
         if name == "simulate":
             command.add_argument("out", help="folder to write")
             command.add_argument("--seed", type=int, default=0)
@@ -46,7 +48,7 @@ def check(given: argparse.Namespace) -> None:
 
     config = load_config(given.config)
     registry = read_registry(config.data.registry)
-    files = needed_files(config.data, registry)
+    files = needed_files(config.data, registry, config.curves)
     print(f"{given.config} is valid: sources {', '.join(config.data.names)}; {len(files)} files;")
     print(f"experiments {', '.join(config.experiments)}.")
     if left := left_out_files(config.data, registry):
@@ -92,7 +94,21 @@ def simulate(given: argparse.Namespace) -> None:
     print(f"{given.out}: set data.mirror to it, and data.registry to {Path(given.out) / 'datasets.csv'}")
 
 
-COMMANDS = {"check": check, "config": write_config, "plan": plan, "summary": summary, "simulate": simulate}
+def published_curves(given: argparse.Namespace) -> None:
+    """Compare fitted curves with what the screens published of the same ones: the table of docs/curves.md."""
+    from hedflow.curves.published import as_markdown, compare
+
+    print(as_markdown(compare(given.mirror)))
+
+
+COMMANDS = {
+    "check": check,
+    "config": write_config,
+    "plan": plan,
+    "published-curves": published_curves,
+    "summary": summary,
+    "simulate": simulate,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -61,6 +61,46 @@ class Data(Strict):
         return self.mirror is not None or not set(self.names) <= set(WHEEL_SOURCES)
 
 
+class Curves(Strict):
+    """How dose-response curves are fitted where a screen's dose points are at hand."""
+
+    refit: list[Literal["CCLE", "GDSCv1", "GDSCv2"]] | None = Field(
+        None,
+        description="Screens whose dose points are fitted and used in place of the provider's AUC: CCLE (all rows; AUC "
+        "over 1e-10..1e-4 M), GDSCv1 (13 drugs of an early release), GDSCv2 (6 drugs; both over the tested doses, as "
+        "their other drugs). null = all of them whose dose points can be had, [] = none.",
+    )
+    parameters: Literal[3, 4] = Field(3, description="Of the Hill curve: 3, or 4 to fit the untreated end as well.")
+    loss: Literal["linear", "huber", "soft_l1", "cauchy"] = Field(
+        "linear", description="linear (least squares), or a robust one that a single wild well bends less."
+    )
+    loss_scale: float = Field(
+        0.1, gt=0, description="Residual, share of control, from which a robust loss counts less."
+    )
+
+
+class Quality(Strict):
+    """Which curves are good enough; each rule's losses are counted. null = no such rule."""
+
+    min_r2: float | None = Field(
+        None,
+        le=1,
+        description="Lowest R2 of a curve's fit. Mind that an inactive drug's flat curve has an R2 near 0 however well "
+        "it was measured: IMPROVE's 0.3 removes the inactive pairs first.",
+    )
+    max_rmse: float | None = Field(None, gt=0, description="Highest root mean squared error, share of control.")
+    max_ec50_se: float | None = Field(
+        None,
+        gt=0,
+        description="Highest standard error of the EC50, decades; a flat curve's is anything: mind.",
+    )
+    min_doses: int | None = Field(None, ge=1, description="Fewest distinct doses.")
+    min_decades: float | None = Field(None, gt=0, description="Narrowest tested range, decades of concentration.")
+    unknown: Literal["keep", "drop"] = Field(
+        "keep", description="A row of which the screen does not give the number that a rule asks for."
+    )
+
+
 class Features(Strict):
     """What a model sees of a cell and of a drug."""
 
@@ -118,6 +158,11 @@ class Training(Strict):
     )
     epoch_rows: int | None = Field(
         None, ge=1, description="Rows an epoch, drawn anew each epoch. null = every training row."
+    )
+    align: SourceName | None = Field(
+        None,
+        description="Bring the AUC of all sources to the scale of this one before training, by monotone maps fitted on "
+        "the training pairs that two sources share; predictions are brought back. null = leave each on its own scale.",
     )
     threads: int = Field(1, ge=1, description="CPU threads of a run.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = a GPU if there is one.")
@@ -239,6 +284,8 @@ class Config(Strict):
 
     results: str = Field("results", description="Folder for everything the workflow writes.")
     data: Data = Field(Data(), description="Where the measurements come from.")
+    curves: Curves = Field(Curves(), description="How dose-response curves are fitted.")
+    quality: Quality = Field(Quality(), description="Which curves are good enough to be learnt from.")
     features: Features = Field(Features(), description="What a model sees of a cell and of a drug.")
     models: dict[Label, Model] = Field(
         DEFAULT_MODELS, description="Networks by name; an experiment names the ones it uses."
@@ -296,7 +343,7 @@ def nearest(word: str, valid: Any) -> str:
     """The end of an error sentence: the nearest valid names, and all of them if they are few."""
     names = [str(name) for name in valid]
     lowered = {name.lower(): name for name in names}
-    close = [lowered[c] for c in difflib.get_close_matches(str(word).lower(), lowered, n=3, cutoff=0.5)]
+    close = [lowered[c] for c in difflib.get_close_matches(str(word).lower(), lowered, n=3, cutoff=0.6)]
     said = f"; did you mean {' or '.join(close)}?" if close else "."
     return said + (f" Valid: {', '.join(names)}." if len(names) <= 12 else "")
 

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 
 from hedflow import HedflowError
+from hedflow.config import Curves, Quality
+from hedflow.curves.fit import Options
+from hedflow.curves.screens import fit_points, refit
 from hedflow.identity.cells import describe_cells, map_cells, name_cells, read_depmap
 from hedflow.identity.drugs import describe_drugs, map_drugs, read_structures
-from hedflow.schemas import CELLS, DRUGS, RESPONSE, checked
-from hedflow.sources import read_source
+from hedflow.schemas import CELLS, CURVE, DRUGS, RESPONSE, checked
+from hedflow.sources import read_points, read_source
 from hedflow.tally import Tally
 
 # Noise and slow growth in the control put some AUCs a little above 1: those are set to 1. Twice the control's
@@ -30,16 +33,28 @@ class Integrated:
     losses: pd.DataFrame
     cell_identity: pd.DataFrame
     drug_identity: pd.DataFrame
+    curves: pd.DataFrame  # one row a fitted curve (`hedflow.curves.screens.fit_points`)
 
 
-def integrate(sources: dict[str, list[Path]], identity: list[Path]) -> Integrated:
+def integrate(
+    sources: dict[str, list[Path]],
+    identity: list[Path],
+    points: dict[str, Path] | None = None,
+    curves: Curves | None = None,
+    quality: Quality | None = None,
+) -> Integrated:
     """Read, identify and merge the sources.
 
     Args:
         sources: the response files of each source, in the order of the table.
         identity: annotation, expression and structure files; with DepMap's among them cells get ModelIDs.
+        points: the file of dose points of each source whose curves are fitted.
+        curves, quality: how, and which curves are good enough; by default least squares, and all.
     """
     readings = {source: read_source(source, paths) for source, paths in sources.items()}
+    fitted = _fit(points or {}, curves or Curves())
+    for source, table in fitted.items():
+        readings[source] = refit(source, readings[source], table)
     by_name = {path.name: path for path in identity}
     cell_names = _names(readings, "cell_name")
     metadata = None
@@ -52,7 +67,8 @@ def integrate(sources: dict[str, list[Path]], identity: list[Path]) -> Integrate
     drugs = map_drugs(_names(single, "drug_name"), read_structures(identity))
 
     tally = Tally([])
-    parts = [_one_source(source, table, cells, drugs, tally) for source, table in readings.items()]
+    rules = quality or Quality()
+    parts = [_one_source(source, table, cells, drugs, rules, tally) for source, table in readings.items()]
     response = pd.concat(parts, ignore_index=True)
     if response.empty:
         raise HedflowError("integrate: no row has both a known cell line and a drug structure; see the sources.")
@@ -65,7 +81,16 @@ def integrate(sources: dict[str, list[Path]], identity: list[Path]) -> Integrate
         losses=tally.table(),
         cell_identity=cells,
         drug_identity=drugs,
+        curves=pd.concat(fitted.values(), ignore_index=True) if fitted else NO_CURVES,
     )
+
+
+NO_CURVES = pd.DataFrame(columns=["source", "cell_name", "drug_name", "status", "used"])
+
+
+def _fit(points: dict[str, Path], curves: Curves) -> dict[str, pd.DataFrame]:
+    options = Options(parameters=curves.parameters, loss=curves.loss, scale=curves.loss_scale)
+    return {source: fit_points(source, read_points(source, path), options) for source, path in points.items()}
 
 
 def _names(tables: dict[str, pd.DataFrame], column: str) -> dict[str, pd.Index[str]]:
@@ -73,7 +98,7 @@ def _names(tables: dict[str, pd.DataFrame], column: str) -> dict[str, pd.Index[s
 
 
 def _one_source(
-    source: str, table: pd.DataFrame, cells: pd.DataFrame, drugs: pd.DataFrame, tally: Tally
+    source: str, table: pd.DataFrame, cells: pd.DataFrame, drugs: pd.DataFrame, quality: Quality, tally: Tally
 ) -> pd.DataFrame:
     """Drop what cannot be used (counted), then average the replicates of each (cell, drug)."""
     cell_id = cells[cells["source"] == source].set_index("cell_name")["cell_id"]
@@ -89,6 +114,8 @@ def _one_source(
     table = keep(table, "combination of drugs", ~table["combination"])
     table = keep(table, "no structure for the drug", table["drug_id"].notna())
     table = keep(table, "cell line not identified", table["cell_id"].notna())
+    for reason, good in _quality_rules(table, quality):
+        table = keep(table, reason, good.reindex(table.index))
     table = table.assign(clipped=(table["auc"] > 1).astype("int32"), auc=table["auc"].clip(0, 1))
     merged = (
         table.groupby(["cell_id", "drug_id"], sort=True)
@@ -98,6 +125,7 @@ def _one_source(
             replicates=("auc", "size"),
             clipped=("clipped", "sum"),
             auc_rule=("auc_rule", "first"),
+            **{name: (name, "mean") for name in CURVE},
         )
         .reset_index()
         .astype({"replicates": "int32", "clipped": "int32"})
@@ -106,3 +134,20 @@ def _one_source(
     tally.rows.append((source, "integrate", "replicates averaged", len(table), len(table) - len(merged), len(merged)))
     merged.insert(0, "source", source)
     return merged[list(RESPONSE.columns)]
+
+
+def _quality_rules(table: pd.DataFrame, quality: Quality) -> list[tuple[str, pd.Series[bool]]]:
+    """(what is wrong, which rows are good) of each rule that is set."""
+    rules = [
+        (quality.min_r2, "R2 of the curve below {}", table["r2"], 1),
+        (quality.max_rmse, "RMSE of the curve above {}", table["rmse"], -1),
+        (quality.max_ec50_se, "standard error of the EC50 above {} decades", table["ec50_se"], -1),
+        (quality.min_doses, "fewer than {} doses", table["doses"], 1),
+        (quality.min_decades, "doses over fewer than {} decades", table["x_high"] - table["x_low"], 1),
+    ]
+    found = []
+    for limit, reason, value, sign in rules:
+        if limit is not None:
+            good = sign * value >= sign * limit
+            found.append((reason.format(f"{limit:g}"), good | (value.isna() & (quality.unknown == "keep"))))
+    return found

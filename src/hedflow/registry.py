@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hedflow import HedflowError
-from hedflow.config import Data, nearest
+from hedflow.config import Curves, Data, nearest
 
 COLUMNS = (
     "dataset", "file", "version", "kind", "locator", "mirror", "sha256", "size", "licence", "citation", "origin"
@@ -87,6 +87,12 @@ SOURCE_FILES = {
     "GDSCv1": ("GDSCv1/GDSC1_AUC.csv",),
     "GDSCv2": ("GDSCv2/GDSC2_AUC.csv",),
 }
+# Dose points, where there are any: read beside a source's response files.
+POINT_FILES = {
+    "CCLE": SOURCE_FILES["CCLE"][0],
+    "GDSCv1": "GDSCv1/rawPharmacoData.csv",
+    "GDSCv2": "GDSCv2/GDSC2_public_raw_data.6-drugs.csv",
+}
 ANNOTATION_FILES = ("annotation/Cell_Lines_Details.xlsx", "annotation/cell_annotation_all.csv")
 DEPMAP_FILES = ("DepMap/CCLE.RData",)
 WHEEL_EXPRESSION_FILES = ("expression/GDSC_EXP.pkl", "expression/key.genes.txt")
@@ -106,6 +112,18 @@ def source_files(data: Data, source: str) -> tuple[str, ...]:
     if source == "CCLE" and not data.annotated:
         return ("CCLE/CCLE_ActArea.csv",)
     return SOURCE_FILES[source]
+
+
+def point_files(data: Data, curves: Curves, registry: dict[str, Entry]) -> dict[str, str]:
+    """Key of the dose points of each source whose curves are to be fitted and whose points can be had."""
+    if not data.annotated:
+        return {}
+    wanted = POINT_FILES if curves.refit is None else {name: POINT_FILES[name] for name in curves.refit}
+    return {
+        name: key
+        for name, key in wanted.items()
+        if name in data.names and key in registry and _available(data, registry[key])
+    }
 
 
 def identity_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
@@ -131,9 +149,10 @@ def _available(data: Data, entry: Entry) -> bool:
     return entry.kind != "mirror"
 
 
-def needed_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
+def needed_files(data: Data, registry: dict[str, Entry], curves: Curves | None = None) -> tuple[str, ...]:
     """Keys of every file that this configuration reads."""
     keys = [key for source in data.names for key in source_files(data, source)]
+    keys += [key for key in point_files(data, curves or Curves(), registry).values() if key not in keys]
     keys += identity_files(data, registry)
     for key in keys:
         if key not in registry:

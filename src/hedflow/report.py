@@ -24,6 +24,13 @@ METHODS = (
     "**Methods.** Mean absolute error (MAE) over test rows, 95 % intervals over drugs. Bias is prediction minus truth: "
     "a loss can gain on potent pairs by predicting everything lower, which changes no ranking."
 )
+ESTIMATES = ("plates", "repeats", "other sources")
+NOISE = (
+    "A floor is the error that a model would have that knew each pair's true AUC. By plates: the same source's curves "
+    "of one pair on several plates. By repeats: pairs that the source lists more than once (in GDSC other screens, "
+    "with other doses: more than noise; an R² below 0 is more than the source's whole spread). By other sources: what "
+    "other laboratories confirm of it."
+)
 
 
 def make_answer(
@@ -37,13 +44,13 @@ def make_answer(
     results = Path(results)
     pages, numbers = ["What makes the ranking of potent drugs better?", "=" * 46, ""], {}
     for name in experiments:
-        page, found = _experiment(results / name, name)
+        page, found = _experiment(results / name, name, pd.read_parquet(results / "integration" / "noise.parquet"))
         pages += page
         numbers[name] = found
     return "\n".join([*pages, *_data(results, left_out)]) + "\n", numbers
 
 
-def _experiment(folder: Path, name: str) -> tuple[list[str], dict[str, Any]]:
+def _experiment(folder: Path, name: str, noise: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:
     tables = {table: pd.read_parquet(folder / "tables" / f"{table}.parquet") for table in TABLES}
     numbers = _numbers(tables)
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
@@ -52,6 +59,9 @@ def _experiment(folder: Path, name: str) -> tuple[list[str], dict[str, Any]]:
     lines += ["", METHODS, ""]
     lines += _table(_methods(tables))
     lines += [_kept_epochs(tables["runs"]), ""]
+    lines += ["", "**How much of the error is the measurement's own?** By source:", ""]
+    lines += _table(_floors(tables["methods"], noise))
+    lines += [NOISE, ""]
     lines += ["", f"**High error drugs** of {numbers['reference']}, the worst {SHOWN_DRUGS}:", ""]
     lines += _table(_drugs(tables["high_error_drugs"])) if len(tables["high_error_drugs"]) else ["None.", ""]
     return lines, numbers
@@ -226,6 +236,26 @@ def _methods(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     )
 
 
+def _floors(methods: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
+    """The best model and the best naive baseline of each source beside what the measurement's noise allows."""
+    rows = []
+    for source, table in methods[methods["source"] != "all"].groupby("source", sort=False):
+        own = noise[noise["source"] == source].set_index("estimate")
+        row = {"source": str(source)}
+        for kind, naive in (("model", False), ("naive", True)):
+            part = table[table["naive"] == naive]
+            least, highest = part.sort_values("mae").iloc[0], part.sort_values("r2").iloc[-1]
+            row[f"MAE, best {kind}"] = f"{least['mae']:.4f} ({shown(str(least['method']))})"
+            row[f"R², best {kind}"] = f"{highest['r2']:.3f} ({shown(str(highest['method']))})"
+        for estimate in ESTIMATES:
+            found = estimate in own.index
+            row[f"floor by {estimate}"] = (
+                f"MAE {own['best_mae'][estimate]:.3f}, R² {own['best_r2'][estimate]:.2f}" if found else "-"
+            )
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def _kept_epochs(runs: pd.DataFrame) -> str:
     """How long each method's kept weights were trained: a hardly trained loss is not compared for what it is."""
     kept = (runs["best_epoch"] + 1).groupby(runs["method"], sort=False)
@@ -294,6 +324,8 @@ def _data(results: Path, left_out: Sequence[str]) -> list[str]:
         "",
         _clipped(results),
         "",
+        _fitted(results),
+        "",
         *(
             [f"Not to be had without a mirror, so drugs they name may be missing: {', '.join(left_out)}.", ""]
             if left_out
@@ -322,6 +354,23 @@ def pack_report(config: dict[str, Any], out: str | Path, target: str, stylesheet
         if done.returncode != 0:
             last = done.stdout.strip().splitlines()[-1:] or ["no message"]
             raise HedflowError(f"snakemake --report failed: {last[0]}")
+
+
+def _fitted(results: Path) -> str:
+    """Which sources' AUC are of curves that were fitted here."""
+    curves = pd.read_parquet(results / "integration" / "curves.parquet", columns=["source", "status", "used"])
+    if curves.empty:
+        return "No dose points were at hand: every AUC is the provider's."
+    curves["converged"] = curves["status"] == "converged"
+    counts = curves.astype({"used": bool}).groupby("source", sort=False)[["converged", "used"]].agg(["size", "sum"])
+    said = [
+        f"{source!s} {row['used', 'size']:,} ({row['converged', 'sum']:,} converged, {row['used', 'sum']:,} used)"
+        for source, row in counts.iterrows()
+    ]
+    return (
+        f"Hill curves fitted to dose points: {'; '.join(said)}. CCLE's AUC is over the fixed range 1e-10 to 1e-4 "
+        "M; the others' over the tested doses, as their providers'. All other AUCs are the provider's."
+    )
 
 
 def _clipped(results: Path) -> str:

@@ -7,6 +7,36 @@ import pandera.pandas as pa
 
 from hedflow import HedflowError
 
+# What is known of a curve besides its AUC; missing where the screen gives neither dose points nor the number itself.
+CURVE = {
+    "einf": pa.Column(float, nullable=True),  # viability at an endless dose, fraction of control
+    "ec50": pa.Column(float, nullable=True),  # dose half-way to einf, -log10 M
+    "hs": pa.Column(float, pa.Check.ge(0), nullable=True),  # slope
+    "ec50_se": pa.Column(float, pa.Check.ge(0), nullable=True),  # standard error, decades
+    "r2": pa.Column(float, pa.Check.le(1), nullable=True),  # of the curve's fit
+    "rmse": pa.Column(float, pa.Check.ge(0), nullable=True),  # fraction of control
+    "ic50": pa.Column(float, nullable=True),  # -log10 M; only if reached within the tested doses
+    "auc_fixed": pa.Column(float, nullable=True),  # mean viability over 10^-10..10^-4 M, low = potent
+    "auc_tested": pa.Column(float, nullable=True),  # over the tested doses; AAC = 1 - AUC
+    "dss1": pa.Column(float, pa.Check.in_range(0, 1), nullable=True),  # high = potent
+    "doses": pa.Column(float, pa.Check.ge(0), nullable=True),  # distinct ones
+    "x_low": pa.Column(float, nullable=True),  # highest tested dose, -log10 M
+    "x_high": pa.Column(float, nullable=True),  # lowest tested dose, -log10 M
+}
+
+# Dose points as a screen gives them, one row a point. Points of one `curve` are fitted together.
+POINTS = pa.DataFrameSchema(
+    {
+        "cell_name": pa.Column(str),
+        "drug_name": pa.Column(str),
+        "curve": pa.Column("int64"),
+        "series": pa.Column(str),  # which of a drug's dose series; the empty one where there is one only
+        "dose": pa.Column(float, nullable=True),  # mol/l
+        "viability": pa.Column(float, nullable=True),  # fraction of the untreated control, 1 = no effect
+    },
+    strict=True,
+)
+
 # What a source's reader returns: native names, the provider's AUC brought to 0..1 (low = potent) by `auc_rule`.
 READING = pa.DataFrameSchema(
     {
@@ -15,6 +45,7 @@ READING = pa.DataFrameSchema(
         "auc": pa.Column(float, nullable=True),
         "auc_rule": pa.Column(str),
         "combination": pa.Column(bool),
+        **CURVE,
     },
     strict=True,
 )
@@ -30,6 +61,7 @@ RESPONSE = pa.DataFrameSchema(
         "replicates": pa.Column("int32", pa.Check.ge(1)),
         "clipped": pa.Column("int32", pa.Check.ge(0)),  # replicates whose AUC lay above 1 and was set to 1
         "auc_rule": pa.Column(str),
+        **CURVE,  # means over the replicates that have them
     },
     unique=["source", "cell_id", "drug_id"],
     strict=True,

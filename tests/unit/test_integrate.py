@@ -19,7 +19,7 @@ from hedflow.identity.drugs import parent
 from hedflow.integrate import Integrated, integrate
 from hedflow.registry import identity_files, needed_files, read_registry, source_files
 from hedflow.retrieve import retrieve
-from hedflow.schemas import CELLS, DRUGS, LOSSES, RESPONSE, checked
+from hedflow.schemas import CELLS, CURVE, DRUGS, LOSSES, RESPONSE, checked
 from hedflow.simulate import BLINDED_DRUG, MIXTURE, World
 from hedflow.sources import read_source
 
@@ -305,6 +305,7 @@ def response_row(**changed: object) -> pd.DataFrame:
         "replicates": np.int32(1),
         "clipped": np.int32(0),
         "auc_rule": "as given",
+        **dict.fromkeys(CURVE, np.nan),
     }
     return pd.DataFrame([{**row, **changed}])
 

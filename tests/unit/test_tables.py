@@ -16,6 +16,8 @@ from hedflow.figures import FIGURES
 from hedflow.figures import experiment as figures
 from hedflow.figures.integration import draw_lost_rows
 from hedflow.files import write_json, write_parquet
+from hedflow.harmony import NOISE_COLUMNS
+from hedflow.integrate import NO_CURVES
 from hedflow.report import _escaped, headline, make_answer
 
 DRUGS, CELLS = 30, 24
@@ -99,6 +101,9 @@ def written(experiment, tmp_path_factory) -> Path:
     response = pd.DataFrame({"source": ["A", "A"], "clipped": [1, 0], "replicates": [3, 1]})
     write_parquet(results / "integration" / "response.parquet", response)
     write_parquet(results / "integration_report.parquet", losses)
+    noise = pd.DataFrame([("A", "other sources", 50, 0.1, 0.2, 0.75, 0.07)], columns=list(NOISE_COLUMNS))
+    write_parquet(results / "integration" / "noise.parquet", noise)
+    write_parquet(results / "integration" / "curves.parquet", NO_CURVES)
     write_parquet(
         results / "integration" / "cell_identity.parquet", pd.DataFrame({"route": ["name", "ambiguous name"]})
     )

@@ -191,6 +191,7 @@ def test_the_record(trained, world_bundle):
     error = predictions["auc_pred"].to_numpy(float) - auc
     assert set(record) == {
         *("run", "digest", "bundle", "spec", "rows", "parameters", "metrics", "best", "history", "seconds"),
+        "alignment",
         *("rows_per_second", "peak_mb", "device", "versions"),
     }
     assert record["run"] == plan["run"]

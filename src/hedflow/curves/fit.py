@@ -25,6 +25,7 @@ GRID_HS = np.array([0.03, 0.1, 0.3, 0.6, 1.0, 1.6, 2.5, 4.0])
 # One start in each range of slopes: a step between two doses and a long slope are often both local optima.
 START_SLOPES = ((0.0, 0.5), (0.5, 2.0), (2.0, np.inf))
 MOST_STEPS = 200
+PATIENT_STEPS = 40
 CHUNK = 20000
 STATUS = ("converged", "too few doses", "not converged")
 
@@ -324,7 +325,9 @@ def _minimise(
         better = trial_cost < cost
         gain = np.where(better, cost - trial_cost, 0)
         small = np.abs(trial - theta).max(axis=0) <= 1e-8
-        done = stuck | (better & (gain <= 1e-10 * (cost + 1e-12))) | small | (damping > 1e8)
+        # A curve that only its highest dose bends creeps along a valley: late, a gain of 1e-7 a step counts as none.
+        least_gain = (1e-10 if step < PATIENT_STEPS else 1e-7) * (cost + 1e-12)
+        done = stuck | (better & (gain <= least_gain)) | small | (damping > 1e8)
         theta = np.where(better, trial, theta)
         cost = np.where(better, trial_cost, cost)
         damping = np.where(better, np.maximum(damping * 0.2, 1e-12), damping * 6)

@@ -37,7 +37,7 @@ def mean_viability(
         *(np.asarray(v, float) for v in (low, high, einf, ec50, hs, e0))
     )
     width = high - low
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steep = (_softplus((high - ec50) * hs) - _softplus((low - ec50) * hs)) / (hs * width)
         # Nearly flat, the difference of logarithms loses its digits; two terms of the series are exact to 1e-13 there.
         flat = 0.5 + LN10 * hs * ((high + low) / 2 - ec50) / 4
@@ -59,7 +59,7 @@ def dose_reaching(level: float, einf: ArrayLike, ec50: ArrayLike, hs: ArrayLike,
     It may lie outside the tested doses.
     """
     einf, ec50, hs, e0 = _together(einf, ec50, hs, e0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         at = ec50 - np.log10((e0 - level) / (level - einf)) / hs
         found: np.ndarray = np.where((einf < level) & (level < e0) & (hs > 0), at, np.nan)
     return found

@@ -1,7 +1,9 @@
 """Readers of the screens' own files, one module a source.
 
-A reader takes the paths of its source's files and returns a table `schemas.READING`: one row a measured curve,
-the source's own names, and the provider's AUC brought to one scale: 0..1, low = potent. Readers drop nothing.
+A reader takes the paths of its source's files and returns the columns of `schemas.READING`: one row a measured curve,
+the source's own names, the provider's AUC brought to one scale (0..1, low = potent), and what else the provider says
+of the curve. Readers drop nothing. Where a screen's dose points are at hand, a second reader returns them
+(`schemas.POINTS`); `hedflow.curves.screens` fits them.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.config import nearest
-from hedflow.schemas import READING, checked
-from hedflow.sources import ccle, ctrpv2, gcsi, gdscv1, gdscv2
+from hedflow.schemas import CURVE, POINTS, READING, checked
+from hedflow.sources import ccle, ctrpv2, gcsi, gdsc_points, gdscv1, gdscv2
 
 READERS: dict[str, Callable[[dict[str, Path]], pd.DataFrame]] = {
     "CCLE": ccle.read,
@@ -23,6 +25,29 @@ READERS: dict[str, Callable[[dict[str, Path]], pd.DataFrame]] = {
     "GDSCv1": gdscv1.read,
     "GDSCv2": gdscv2.read,
 }
+
+# Dose points, by source. CCLE's file holds both.
+POINT_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    "CCLE": ccle.read_points,
+    "GDSCv1": gdsc_points.read_release,
+    "GDSCv2": gdsc_points.read_wells,
+}
+
+
+def read_points(source: str, path: Path) -> pd.DataFrame:
+    """Read a source's dose points into a table `schemas.POINTS`.
+
+    Raises:
+        HedflowError: unreadable file, missing column, or viability on another scale than a fraction of the control.
+    """
+    points = checked(POINT_READERS[source](path), POINTS, f"dose points of {source}")
+    middle = points["viability"].median()
+    if not 0.2 <= middle <= 1.5:
+        raise HedflowError(
+            f"dose points of {source}: the median viability is {middle:.3g}, expected 0.2 to 1.5 as a fraction of the "
+            "control (a percentage, or inhibition instead of viability?); check the file's columns."
+        )
+    return points
 
 
 def read_source(source: str, paths: list[Path]) -> pd.DataFrame:
@@ -34,7 +59,9 @@ def read_source(source: str, paths: list[Path]) -> pd.DataFrame:
     if source not in READERS:
         raise HedflowError(f"no reader for the source '{source}'{nearest(source, READERS)}")
     table = READERS[source]({path.name: path for path in paths})
-    table = checked(table.astype({"auc": float, "combination": bool}), READING, f"source {source}")
+    table = table.reindex(columns=list(READING.columns))
+    numbers = dict.fromkeys(["auc", *CURVE], float)
+    table = checked(table.astype({**numbers, "combination": bool}), READING, f"source {source}")
     _check_scale(source, table["auc"])
     return table
 

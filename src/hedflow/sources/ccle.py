@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from hedflow import HedflowError
 from hedflow.sources.tables import read_table
 
 DOSES = 8
+CELL = "CCLE Cell Line Name"
 
 
 def read(files: dict[str, Path]) -> pd.DataFrame:
     """`schemas.READING`; cells by CCLE name (`MCF7_BREAST`), in the wheel's table by primary name."""
     (path,) = files.values()
     whole = path.name.startswith("CCLE_NP24")
-    cell = "CCLE Cell Line Name" if whole else "Primary Cell Line Name"
+    cell = CELL if whole else "Primary Cell Line Name"
     table = read_table(path, [cell, "Compound", "ActArea"], numbers=["ActArea"])
     return pd.DataFrame(
         {
@@ -29,3 +32,42 @@ def read(files: dict[str, Path]) -> pd.DataFrame:
             "combination": False,
         }
     )
+
+
+def read_points(path: Path) -> pd.DataFrame:
+    """`schemas.POINTS` of the whole table: doses in uM, activity in percent of the control less 100 (0 = no effect)."""
+    doses, activity = "Doses (uM)", "Activity Data (median)"
+    table = read_table(path, [CELL, "Compound", doses, activity])
+    table = table[table.notna().all(axis=1)]
+    split = {name: table[name].str.split(",") for name in (doses, activity)}
+    counts, other = (np.array([len(values) for values in split[name]], dtype=int) for name in (doses, activity))
+    odd = counts != other
+    if odd.any():
+        row = table[odd].iloc[0]
+        raise HedflowError(
+            f"{path}: {row[CELL]} with {row['Compound']} has {counts[odd][0]} doses and {other[odd][0]} activities "
+            f"({int(odd.sum())} such rows); expected as many."
+        )
+    numbers = {name: _numbers(path, name, lists) for name, lists in split.items()}
+    repeated = np.repeat(np.arange(len(table)), counts)
+    return pd.DataFrame(
+        {
+            "cell_name": table[CELL].to_numpy()[repeated],
+            "drug_name": table["Compound"].to_numpy()[repeated],
+            "curve": repeated,
+            "series": "",
+            "dose": numbers[doses] * 1e-6,
+            "viability": 1 + numbers[activity] / 100,
+        }
+    )
+
+
+def _numbers(path: Path, name: str, lists: pd.Series[list[str]]) -> np.ndarray:
+    text = lists.explode()
+    values = pd.to_numeric(text, errors="coerce").to_numpy(float)
+    wrong = np.isnan(values)
+    if wrong.any():
+        raise HedflowError(
+            f"{path}: '{name}' has {text[wrong].iloc[0]!r} in its list, expected numbers ({int(wrong.sum())} such)."
+        )
+    return values

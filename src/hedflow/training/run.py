@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import resource
@@ -16,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 
 from hedflow import HedflowError
+from hedflow.alignment import Alignment, fit_alignment
 from hedflow.bundle import Bundle, open_bundle
 from hedflow.config import Model, Split, Training
 from hedflow.files import write_json, write_parquet
@@ -47,9 +49,14 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
     pl.seed_everything(spec["seed"], verbose=False)
     torch.set_num_threads(training.threads)
     loaded = time.time()
-    module, device = fit(opened, rows, model, training, spec["loss"], spec["alpha"], spec["seed"])
+    alignment = None
+    if training.align is not None:
+        alignment = fit_alignment(opened.response.iloc[rows.train], training.align)
+    module, device = fit(opened, rows, model, training, spec["loss"], spec["alpha"], spec["seed"], alignment)
     trained = time.time()
     auc_pred = predict(module, rows.test, device)
+    if alignment is not None:
+        auc_pred = alignment.to_own(auc_pred, opened.response["source"].to_numpy()[rows.test])
     write_parquet(predictions, pd.DataFrame({"row": rows.test, "auc_pred": auc_pred}))
     write_json(
         record,
@@ -67,6 +74,7 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
                 "validation_mae": module.history[module.best_epoch]["validation_mae"],
                 "validation_balanced_mae": module.history[module.best_epoch]["validation_balanced_mae"],
             },
+            "alignment": None if alignment is None else alignment.summary(),
             "history": module.history,
             "seconds": {
                 "load": round(loaded - started, 3),
@@ -89,11 +97,24 @@ def _plan_row(plan: str | Path, run: str) -> dict[str, Any]:
 
 
 def fit(
-    bundle: Bundle, rows: Rows, model: Model, training: Training, loss: str, alpha: float | None, seed: int
+    bundle: Bundle,
+    rows: Rows,
+    model: Model,
+    training: Training,
+    loss: str,
+    alpha: float | None,
+    seed: int,
+    alignment: Alignment | None = None,
 ) -> tuple[DrugResponse, torch.device]:
-    """Train a model on `rows.train`; returns the module with its best weights by `training.monitor`, and its device."""
+    """Train a model on `rows.train`; returns the module with its best weights by `training.monitor`, and its device.
+
+    With `alignment` the model learns and predicts AUC on the reference source's scale.
+    """
     inputs = make_inputs(bundle, rows, model)
-    start = float(np.clip(bundle.response["auc"].to_numpy()[rows.train].mean(), 0.01, 0.99))
+    if alignment is not None:
+        aligned = alignment.to_reference(inputs.auc.numpy(), bundle.response["source"].to_numpy())
+        inputs = dataclasses.replace(inputs, auc=torch.from_numpy(aligned))
+    start = float(np.clip(inputs.auc.numpy()[rows.train].mean(), 0.01, 0.99))
     module = DrugResponse(make_network(inputs, model, start), make_loss(loss, alpha), inputs, training)
     accelerator = training.device
     if accelerator == "auto":
