@@ -58,6 +58,7 @@ rule report:
         answer=rules.answer.output,
         figures=rules.answer.input.figures,
         lost_rows=rules.integration_report.output.figure,
+        identity=rules.identity_report.output[0],
     output:
         f"{RESULTS}/report.html",
     log:

@@ -10,6 +10,7 @@ with job(snakemake):
     made = integrate(
         {source: paths(snakemake.input[source]) for source in snakemake.params.sources},
         paths(snakemake.input.identity),
+        snakemake.params.stereo,
     )
     for name, path in snakemake.output.items():
         write_parquet(Path(path), getattr(made, name))

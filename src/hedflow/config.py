@@ -61,6 +61,16 @@ class Data(Strict):
         return self.mirror is not None or not set(self.names) <= set(WHEEL_SOURCES)
 
 
+class Identity(Strict):
+    """What makes two names one drug."""
+
+    stereo: Literal["ignore", "keep"] = Field(
+        "ignore",
+        description="ignore: drugs of one connectivity are one drug, whatever their stereochemistry (id: first block "
+        "of the InChIKey). keep: stereoisomers are different drugs (id: first two blocks).",
+    )
+
+
 class Features(Strict):
     """What a model sees of a cell and of a drug."""
 
@@ -239,6 +249,7 @@ class Config(Strict):
 
     results: str = Field("results", description="Folder for everything the workflow writes.")
     data: Data = Field(Data(), description="Where the measurements come from.")
+    identity: Identity = Field(Identity(), description="What makes two names one drug.")
     features: Features = Field(Features(), description="What a model sees of a cell and of a drug.")
     models: dict[Label, Model] = Field(
         DEFAULT_MODELS, description="Networks by name; an experiment names the ones it uses."

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from hedflow.config import Analysis, Config, Data, Experiment, Features, Loss, Model, Split, Training
+from hedflow.config import Analysis, Config, Data, Experiment, Features, Identity, Loss, Model, Split, Training
 from hedflow.files import write_text
 
 HEADER = """\
@@ -77,6 +77,7 @@ def as_reference() -> str:
     sections: list[tuple[str, type[BaseModel]]] = [
         ("The top level", Config),
         ("`data`", Data),
+        ("`identity`", Identity),
         ("`features`", Features),
         ("`models.<name>`", Model),
         ("`training`", Training),

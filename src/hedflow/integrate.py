@@ -10,7 +10,10 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.identity.cells import describe_cells, map_cells, name_cells, read_depmap
-from hedflow.identity.drugs import describe_drugs, map_drugs, read_structures
+from hedflow.identity.drugs import describe_drugs, map_drugs
+from hedflow.identity.parents import Stereo
+from hedflow.identity.structures import read_structures
+from hedflow.identity.synonyms import read_synonyms
 from hedflow.schemas import CELLS, DRUGS, RESPONSE, checked
 from hedflow.sources import read_source
 from hedflow.tally import Tally
@@ -32,12 +35,13 @@ class Integrated:
     drug_identity: pd.DataFrame
 
 
-def integrate(sources: dict[str, list[Path]], identity: list[Path]) -> Integrated:
+def integrate(sources: dict[str, list[Path]], identity: list[Path], stereo: Stereo = "ignore") -> Integrated:
     """Read, identify and merge the sources.
 
     Args:
         sources: the response files of each source, in the order of the table.
         identity: annotation, expression and structure files; with DepMap's among them cells get ModelIDs.
+        stereo: whether stereoisomers are different drugs (`keep`) or one (`ignore`).
     """
     readings = {source: read_source(source, paths) for source, paths in sources.items()}
     by_name = {path.name: path for path in identity}
@@ -48,8 +52,8 @@ def integrate(sources: dict[str, list[Path]], identity: list[Path]) -> Integrate
         cells = map_cells(cell_names, metadata, by_name["Cell_Lines_Details.xlsx"], by_name["cell_annotation_all.csv"])
     else:
         cells = name_cells(cell_names)
-    single = {source: table[~table["combination"]] for source, table in readings.items()}
-    drugs = map_drugs(_names(single, "drug_name"), read_structures(identity))
+    drugs = map_drugs(_names(readings, "drug_name"), read_structures(identity), read_synonyms(identity), stereo)
+    cells, drugs = _with_rows(cells, readings, "cell_name"), _with_rows(drugs, readings, "drug_name")
 
     tally = Tally([])
     parts = [_one_source(source, table, cells, drugs, tally) for source, table in readings.items()]
@@ -72,13 +76,21 @@ def _names(tables: dict[str, pd.DataFrame], column: str) -> dict[str, pd.Index[s
     return {source: pd.Index(table[column].dropna().unique()) for source, table in tables.items()}
 
 
+def _with_rows(identity: pd.DataFrame, readings: dict[str, pd.DataFrame], column: str) -> pd.DataFrame:
+    """The table of names with the number of rows that each has in its source's file."""
+    counts = pd.concat({source: table[column].value_counts() for source, table in readings.items()})
+    asked = pd.MultiIndex.from_frame(identity[["source", column]])
+    return identity.assign(rows=counts.reindex(asked).to_numpy(dtype="int64"))
+
+
 def _one_source(
     source: str, table: pd.DataFrame, cells: pd.DataFrame, drugs: pd.DataFrame, tally: Tally
 ) -> pd.DataFrame:
     """Drop what cannot be used (counted), then average the replicates of each (cell, drug)."""
     cell_id = cells[cells["source"] == source].set_index("cell_name")["cell_id"]
-    drug_id = drugs[drugs["source"] == source].set_index("drug_name")["drug_id"]
-    table = table.assign(cell_id=table["cell_name"].map(cell_id), drug_id=table["drug_name"].map(drug_id))
+    drug = drugs[drugs["source"] == source].set_index("drug_name")
+    table = table.assign(cell_id=table["cell_name"].map(cell_id), drug_id=table["drug_name"].map(drug["drug_id"]))
+    combination = table["combination"] | (table["drug_name"].map(drug["status"]) == "combination")
 
     def keep(table: pd.DataFrame, reason: str, good: pd.Series[bool]) -> pd.DataFrame:
         return tally.keep(table, source, "integrate", reason, good)
@@ -86,7 +98,7 @@ def _one_source(
     table = keep(table, "no AUC", table["auc"].notna())
     table = keep(table, "AUC not between 0 and 2", table["auc"].between(0, HIGHEST_AUC))
     table = keep(table, "no cell or drug name", table["cell_name"].notna() & table["drug_name"].notna())
-    table = keep(table, "combination of drugs", ~table["combination"])
+    table = keep(table, "combination of drugs", ~combination.loc[table.index])
     table = keep(table, "no structure for the drug", table["drug_id"].notna())
     table = keep(table, "cell line not identified", table["cell_id"].notna())
     table = table.assign(clipped=(table["auc"] > 1).astype("int32"), auc=table["auc"].clip(0, 1))

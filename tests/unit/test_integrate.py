@@ -15,7 +15,7 @@ import pytest
 
 from hedflow import HedflowError
 from hedflow.config import SOURCES, Data
-from hedflow.identity.drugs import parent
+from hedflow.identity.parents import parent
 from hedflow.integrate import Integrated, integrate
 from hedflow.registry import identity_files, needed_files, read_registry, source_files
 from hedflow.retrieve import retrieve
