@@ -35,6 +35,7 @@ rule answer:
         tables=expand(rules.analyse.output, experiment=EXPERIMENTS),
         response=rules.integrate.output.response,
         cell_identity=rules.integrate.output.cell_identity,
+        drugs=rules.integrate.output.drugs,
     output:
         page=f"{RESULTS}/report/answer.rst",
         numbers=f"{RESULTS}/report/answer.json",

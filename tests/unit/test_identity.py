@@ -115,10 +115,11 @@ def test_conflict_is_listed(world: World, depmap: pd.DataFrame, tmp_path: Path) 
 
 
 def test_ambiguous_key_answers_nothing(world: World, depmap: pd.DataFrame) -> None:
-    """Two models of one stripped name: the normalised name says nothing, instead of the first."""
-    again = depmap[depmap["StrippedCellLineName"] == "MCF7"].assign(ModelID="ACH-999999", RRID="", CCLEName="")
+    """Two models of one stripped name and accession: those routes say nothing, instead of the first model."""
+    again = depmap[depmap["StrippedCellLineName"] == "MCF7"].assign(ModelID="ACH-999999", CCLEName="")
     table = mapped(world, pd.concat([depmap, again], ignore_index=True), gCSI=["mcf 7"])
     assert table["cell_id"].isna().all()
+    assert table["reason"].iloc[0].startswith("ambiguous: normalised name (MCF7) means ACH-")
 
 
 def test_name_cells_drops_collapsing_names() -> None:

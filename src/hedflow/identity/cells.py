@@ -1,7 +1,8 @@
 """Cell lines: native names of each source to one id.
 
 With annotation tables the id is a DepMap ModelID, found by the first of these routes that answers:
-exact CCLE name, COSMIC id of the exact GDSC name, Cellosaurus accession of the source's own name, normalised name.
+exact CCLE name, COSMIC id of the exact GDSC name, Cellosaurus accession of the source's own name, normalised name,
+Cellosaurus accession of the source's own name when that is normalised too (gCSI's file drops the punctuation).
 Exact routes come first because GDSC's `TT` and `T-T`, `KM-H2` and `KMH-2` are different lines that collapse when
 punctuation is dropped. Without annotation tables the id is the normalised name, and collapsing names get none.
 """
@@ -28,6 +29,7 @@ NAME_COLUMN = {
     "GDSCv2": "GDSC1000.cellid",
 }
 COMMON_NAME = "unique.cellid"
+LOOSE = "Cellosaurus, name normalised"  # the source's name in the annotation, without punctuation: asked last
 ACCESSION = "Cellosaurus.Accession.id"
 UNKNOWN = "unknown"
 EMPTY = ("", "nan", "None", "NA")
@@ -111,8 +113,11 @@ class CellTables:
             "normalised name": _values(metadata["StrippedCellLineName"].astype(str).map(normalise), model),
         }
         for column, found in self.accessions.items():
-            ids = {name: [i for a in names for i in rrid_model.get(a, ())] for name, names in found.items()}
-            self.routes[f"Cellosaurus {column}"] = {n: tuple(dict.fromkeys(i)) for n, i in ids.items() if i}
+            self.routes[f"Cellosaurus {column}"] = _through(found, rrid_model)
+            one = table[[column, ACCESSION]].fillna("")
+            one = one.assign(name=one[column].str.split("///")).explode("name")  # `MB 157///MDA-MB-157`
+            loose = _values(one["name"].map(normalise), one[ACCESSION])
+            self.routes[f"{LOOSE} {column}"] = _through(loose, rrid_model)
 
     def answers(self, source: str, name: str) -> list[Answer]:
         """What every route says of a name, best first."""
@@ -154,12 +159,19 @@ def _ask(source: str, name: str) -> list[tuple[str, str, str]]:
     asked.append(("Cellosaurus", f"Cellosaurus {NAME_COLUMN[source]}", name))
     asked.append(("Cellosaurus", f"Cellosaurus {COMMON_NAME}", bare(source, name)))
     asked.append(("normalised name", "normalised name", normalise(bare(source, name))))
+    asked.append((LOOSE, f"{LOOSE} {NAME_COLUMN[source]}", normalise(bare(source, name))))
     return asked
 
 
 def _shown(table: str, key: str) -> str:
     """The key of an answer, with the column of the annotation that it was found in."""
-    return f"{key} in {table.removeprefix('Cellosaurus ')}" if table.startswith("Cellosaurus ") else key
+    return f"{key} in {table.split(' ')[-1]}" if table.startswith("Cellosaurus") else key
+
+
+def _through(accessions: dict[str, tuple[str, ...]], models: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """name -> ModelIDs, by Cellosaurus accession."""
+    found = {name: [model for a in of for model in models.get(a, ())] for name, of in accessions.items()}
+    return {name: tuple(dict.fromkeys(ids)) for name, ids in found.items() if ids}
 
 
 def _gdsc_cosmic(details: Path) -> dict[str, str]:

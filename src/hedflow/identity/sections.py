@@ -85,8 +85,9 @@ def _conflicts(cells: pd.DataFrame, known: Annotation) -> Section:
     columns = ["source", "name", "rows", "route taken", "its answer", "other route", "its answer instead"]
     text = (
         "Two routes give different lines. The better route is taken, always in this order: exact CCLE name, COSMIC "
-        "id of the exact GDSC name, Cellosaurus accession of the source's own name, normalised name. The first "
-        "three tell names apart that only punctuation does; the last cannot."
+        "id of the exact GDSC name, Cellosaurus accession of the source's own name, normalised name, Cellosaurus "
+        "accession of the normalised name. The first three tell names apart that only punctuation does; the others "
+        "cannot."
     )
     return Section("Conflicts between routes", text, pd.DataFrame(rows, columns=columns))
 
