@@ -35,7 +35,7 @@ rule answer:
         tables=expand(rules.analyse.output, experiment=EXPERIMENTS),
         response=rules.integrate.output.response,
         cell_identity=rules.integrate.output.cell_identity,
-        drugs=rules.integrate.output.drugs,
+        drug_identity=rules.integrate.output.drug_identity,
     output:
         page=f"{RESULTS}/report/answer.rst",
         numbers=f"{RESULTS}/report/answer.json",
