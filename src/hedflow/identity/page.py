@@ -9,6 +9,7 @@ import pandas as pd
 
 from hedflow.identity.sections import Annotation, Section, cell_sections, drug_sections
 
+SHORT = 16  # characters of a value that is not broken into lines, such as an id
 OPEN_ROWS = 40  # longer tables are folded
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 78rem; margin: 1.5rem auto; padding: 0 1rem; }
@@ -18,7 +19,7 @@ p { max-width: 60rem; margin: .3rem 0 .7rem; }
 table { border-collapse: collapse; font-size: .82rem; margin: .4rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #eee; }
 th { border-bottom: 1px solid #888; white-space: nowrap; } td { overflow-wrap: anywhere; min-width: 3.5rem; }
-td.number, th.number { text-align: right; } tbody tr:hover { background: #f4f7fb; }
+td.short { white-space: nowrap; } td.number, th.number { text-align: right; } tbody tr:hover { background: #f4f7fb; }
 nav a { display: inline-block; margin: 0 1.1rem .25rem 0; } a { color: #1f5c99; text-decoration: none; }
 nav h3 { font-size: 1rem; margin: .8rem 0 .2rem; } summary { cursor: pointer; color: #1f5c99; }
 .none { color: #777; font-style: italic; }
@@ -71,7 +72,8 @@ def _table(table: pd.DataFrame) -> list[str]:
 
     def cell(tag: str, name: str, value: object) -> str:
         shown = f"{value:,}" if name in numbers and tag == "td" else _text(value)
-        return f'<{tag} class="number">{shown}</{tag}>' if name in numbers else f"<{tag}>{shown}</{tag}>"
+        kind = "number" if name in numbers else "short" if len(shown) <= SHORT else ""
+        return f'<{tag} class="{kind}">{shown}</{tag}>' if kind else f"<{tag}>{shown}</{tag}>"
 
     names = [str(name) for name in table]
     lines = ["<table><thead><tr>" + "".join(cell("th", n, n.replace("_", " ")) for n in names) + "</tr></thead><tbody>"]

@@ -16,7 +16,7 @@ from hedflow.sources.tables import read_table
 CCLE_SAMPLES = "CCLE_sample_info_file_2012-10-18.txt"
 _DOUBT = re.compile(
     r"derivative|^Contaminated|Identical lines|Previously thought|is actually|synonymous|thought to be female|"
-    r"Animal- human|misidentif|problematic",
+    r"misidentif|problematic",
     re.IGNORECASE,
 )
 _CLEARED = re.compile(r"rules out|does not have|has correct|not identical", re.IGNORECASE)
