@@ -25,6 +25,7 @@ rule integrate:
         points=list(POINTS),
         curves=CONFIG.curves.model_dump(),
         quality=CONFIG.quality.model_dump(),
+        stereo=CONFIG.identity.stereo,
         code=code_digest("hedflow.integrate"),
     message:
         "Read, identify and merge " + ", ".join(CONFIG.data.names)
@@ -55,6 +56,31 @@ rule harmony:
         "How well the sources agree, and the best error that any model could reach"
     script:
         "../scripts/harmony.py"
+
+
+rule identity_report:
+    input:
+        cells=rules.integrate.output.cell_identity,
+        drugs=rules.integrate.output.drug_identity,
+        identity=rules.integrate.input.identity,
+    output:
+        report(
+            f"{RESULTS}/integration/identity.html",
+            caption="../workflow/report/identity.rst",
+            category="Data",
+            labels={"figure": "Who is who: cell lines and drugs"},
+        ),
+    log:
+        f"{RESULTS}/logs/identity_report.log",
+    conda:
+        CONDA
+    params:
+        stereo=CONFIG.identity.stereo,
+        code=code_digest("hedflow.identity.page"),
+    message:
+        "Say which cell line and which drug each name is, and why"
+    script:
+        "../scripts/identity_report.py"
 
 
 rule integration_report:

@@ -37,6 +37,7 @@ rule answer:
         cell_identity=rules.integrate.output.cell_identity,
         curves=rules.integrate.output.curves,
         noise=rules.harmony.output.noise,
+        drug_identity=rules.integrate.output.drug_identity,
     output:
         page=f"{RESULTS}/report/answer.rst",
         numbers=f"{RESULTS}/report/answer.json",
@@ -61,6 +62,7 @@ rule report:
         figures=rules.answer.input.figures,
         lost_rows=rules.integration_report.output.figure,
         agreement=rules.harmony.output.figure,
+        identity=rules.identity_report.output[0],
     output:
         f"{RESULTS}/report.html",
     log:

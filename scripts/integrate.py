@@ -14,6 +14,7 @@ with job(snakemake):
         dict(zip(snakemake.params.points, paths(snakemake.input.points), strict=True)),
         Curves(**snakemake.params.curves),
         Quality(**snakemake.params.quality),
+        snakemake.params.stereo,
     )
     for name, path in snakemake.output.items():
         write_parquet(Path(path), getattr(made, name))

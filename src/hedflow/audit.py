@@ -13,7 +13,7 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.identity.drugs import parent
+from hedflow.identity.parents import parent
 from hedflow.plan import parts_of
 from hedflow.splits import Rows, make_rows, twin_groups
 

@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name, function in COMMANDS.items():
         command = commands.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
         command.set_defaults(function=function)
-        if name in ("check", "plan"):
+        if name == "identity":
+            command.add_argument("name", help="a cell line or drug as a source spells it, or an id")
+        if name in ("check", "plan", "identity"):
             command.add_argument("--config", default="config.yaml", help="the configuration (config.yaml)")
         if name == "config":
             command.add_argument("--root", default=".", help="the project's folder")
@@ -78,6 +80,14 @@ def plan(given: argparse.Namespace) -> None:
             print(table[["run", "method", "split", "seed"]].to_string(index=False))
 
 
+def identity(given: argparse.Namespace) -> None:
+    """Say which cell line or drug a name is, and what every route and table answered."""
+    from hedflow.config import load_config
+    from hedflow.identity.explain import explain
+
+    print(explain(load_config(given.config), given.name))
+
+
 def summary(given: argparse.Namespace) -> None:
     """Say where the report is and its most important numbers."""
     from hedflow.config import load_config
@@ -106,6 +116,7 @@ COMMANDS = {
     "config": write_config,
     "plan": plan,
     "published-curves": published_curves,
+    "identity": identity,
     "summary": summary,
     "simulate": simulate,
 }

@@ -101,6 +101,16 @@ class Quality(Strict):
     )
 
 
+class Identity(Strict):
+    """What makes two names one drug."""
+
+    stereo: Literal["ignore", "keep"] = Field(
+        "ignore",
+        description="ignore: drugs of one connectivity are one drug, whatever their stereochemistry (id: first block "
+        "of the InChIKey). keep: stereoisomers are different drugs (id: first two blocks).",
+    )
+
+
 class Features(Strict):
     """What a model sees of a cell and of a drug."""
 
@@ -286,6 +296,7 @@ class Config(Strict):
     data: Data = Field(Data(), description="Where the measurements come from.")
     curves: Curves = Field(Curves(), description="How dose-response curves are fitted.")
     quality: Quality = Field(Quality(), description="Which curves are good enough to be learnt from.")
+    identity: Identity = Field(Identity(), description="What makes two names one drug.")
     features: Features = Field(Features(), description="What a model sees of a cell and of a drug.")
     models: dict[Label, Model] = Field(
         DEFAULT_MODELS, description="Networks by name; an experiment names the ones it uses."

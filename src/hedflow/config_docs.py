@@ -10,7 +10,20 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from hedflow.config import Analysis, Config, Curves, Data, Experiment, Features, Loss, Model, Quality, Split, Training
+from hedflow.config import (
+    Analysis,
+    Config,
+    Curves,
+    Data,
+    Experiment,
+    Features,
+    Identity,
+    Loss,
+    Model,
+    Quality,
+    Split,
+    Training,
+)
 from hedflow.files import write_text
 
 HEADER = """\
@@ -79,6 +92,7 @@ def as_reference() -> str:
         ("`data`", Data),
         ("`curves`", Curves),
         ("`quality`", Quality),
+        ("`identity`", Identity),
         ("`features`", Features),
         ("`models.<name>`", Model),
         ("`training`", Training),

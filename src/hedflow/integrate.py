@@ -13,7 +13,10 @@ from hedflow.config import Curves, Quality
 from hedflow.curves.fit import Options
 from hedflow.curves.screens import fit_points, refit
 from hedflow.identity.cells import describe_cells, map_cells, name_cells, read_depmap
-from hedflow.identity.drugs import describe_drugs, map_drugs, read_structures
+from hedflow.identity.drugs import describe_drugs, map_drugs
+from hedflow.identity.parents import Stereo
+from hedflow.identity.structures import read_structures
+from hedflow.identity.synonyms import read_synonyms
 from hedflow.schemas import CELLS, CURVE, DRUGS, RESPONSE, checked
 from hedflow.sources import read_points, read_source
 from hedflow.tally import Tally
@@ -42,6 +45,7 @@ def integrate(
     points: dict[str, Path] | None = None,
     curves: Curves | None = None,
     quality: Quality | None = None,
+    stereo: Stereo = "ignore",
 ) -> Integrated:
     """Read, identify and merge the sources.
 
@@ -50,6 +54,7 @@ def integrate(
         identity: annotation, expression and structure files; with DepMap's among them cells get ModelIDs.
         points: the file of dose points of each source whose curves are fitted.
         curves, quality: how, and which curves are good enough; by default least squares, and all.
+        stereo: whether stereoisomers are different drugs (`keep`) or one (`ignore`).
     """
     readings = {source: read_source(source, paths) for source, paths in sources.items()}
     fitted = _fit(points or {}, curves or Curves())
@@ -63,8 +68,8 @@ def integrate(
         cells = map_cells(cell_names, metadata, by_name["Cell_Lines_Details.xlsx"], by_name["cell_annotation_all.csv"])
     else:
         cells = name_cells(cell_names)
-    single = {source: table[~table["combination"]] for source, table in readings.items()}
-    drugs = map_drugs(_names(single, "drug_name"), read_structures(identity))
+    drugs = map_drugs(_names(readings, "drug_name"), read_structures(identity), read_synonyms(identity), stereo)
+    cells, drugs = _with_rows(cells, readings, "cell_name"), _with_rows(drugs, readings, "drug_name")
 
     tally = Tally([])
     rules = quality or Quality()
@@ -97,13 +102,21 @@ def _names(tables: dict[str, pd.DataFrame], column: str) -> dict[str, pd.Index[s
     return {source: pd.Index(table[column].dropna().unique()) for source, table in tables.items()}
 
 
+def _with_rows(identity: pd.DataFrame, readings: dict[str, pd.DataFrame], column: str) -> pd.DataFrame:
+    """The table of names with the number of rows that each has in its source's file."""
+    counts = pd.concat({source: table[column].value_counts() for source, table in readings.items()})
+    asked = pd.MultiIndex.from_frame(identity[["source", column]])
+    return identity.assign(rows=counts.reindex(asked).to_numpy(dtype="int64"))
+
+
 def _one_source(
     source: str, table: pd.DataFrame, cells: pd.DataFrame, drugs: pd.DataFrame, quality: Quality, tally: Tally
 ) -> pd.DataFrame:
     """Drop what cannot be used (counted), then average the replicates of each (cell, drug)."""
     cell_id = cells[cells["source"] == source].set_index("cell_name")["cell_id"]
-    drug_id = drugs[drugs["source"] == source].set_index("drug_name")["drug_id"]
-    table = table.assign(cell_id=table["cell_name"].map(cell_id), drug_id=table["drug_name"].map(drug_id))
+    drug = drugs[drugs["source"] == source].set_index("drug_name")
+    table = table.assign(cell_id=table["cell_name"].map(cell_id), drug_id=table["drug_name"].map(drug["drug_id"]))
+    combination = table["combination"] | (table["drug_name"].map(drug["status"]) == "combination")
 
     def keep(table: pd.DataFrame, reason: str, good: pd.Series[bool]) -> pd.DataFrame:
         return tally.keep(table, source, "integrate", reason, good)
@@ -111,7 +124,7 @@ def _one_source(
     table = keep(table, "no AUC", table["auc"].notna())
     table = keep(table, "AUC not between 0 and 2", table["auc"].between(0, HIGHEST_AUC))
     table = keep(table, "no cell or drug name", table["cell_name"].notna() & table["drug_name"].notna())
-    table = keep(table, "combination of drugs", ~table["combination"])
+    table = keep(table, "combination of drugs", ~combination.loc[table.index])
     table = keep(table, "no structure for the drug", table["drug_id"].notna())
     table = keep(table, "cell line not identified", table["cell_id"].notna())
     for reason, good in _quality_rules(table, quality):

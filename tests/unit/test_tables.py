@@ -107,6 +107,7 @@ def written(experiment, tmp_path_factory) -> Path:
     write_parquet(
         results / "integration" / "cell_identity.parquet", pd.DataFrame({"route": ["name", "ambiguous name"]})
     )
+    write_parquet(results / "integration" / "drug_identity.parquet", pd.DataFrame({"drug_id": ["A" * 14, None]}))
     manifest = {
         "rows": 8,
         "cells": 2,

@@ -1,7 +1,8 @@
 """Cell lines: native names of each source to one id.
 
 With annotation tables the id is a DepMap ModelID, found by the first of these routes that answers:
-exact CCLE name, COSMIC id of the exact GDSC name, Cellosaurus accession of the source's own name, normalised name.
+exact CCLE name, COSMIC id of the exact GDSC name, Cellosaurus accession of the source's own name, normalised name,
+Cellosaurus accession of the source's own name when that is normalised too (gCSI's file drops the punctuation).
 Exact routes come first because GDSC's `TT` and `T-T`, `KM-H2` and `KMH-2` are different lines that collapse when
 punctuation is dropped. Without annotation tables the id is the normalised name, and collapsing names get none.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +29,11 @@ NAME_COLUMN = {
     "GDSCv2": "GDSC1000.cellid",
 }
 COMMON_NAME = "unique.cellid"
+LOOSE = "Cellosaurus, name normalised"  # the source's name in the annotation, without punctuation: asked last
+ACCESSION = "Cellosaurus.Accession.id"
 UNKNOWN = "unknown"
+EMPTY = ("", "nan", "None", "NA")
+COLUMNS = ["source", "cell_name", "cell_id", "route", "conflict", "reason"]
 
 
 def normalise(name: str) -> str:
@@ -61,64 +67,124 @@ def map_cells(names: dict[str, pd.Index[str]], metadata: pd.DataFrame, details: 
         annotation: cell_annotation_all.csv (each source's name, Cellosaurus accession).
 
     Returns:
-        source, cell_name, cell_id (missing where unmapped), route, conflict (other routes' differing answers).
+        source, cell_name, cell_id (missing where unmapped), route, conflict (other routes' differing answers),
+        reason (why there is no id).
     """
-    routes = _routes(metadata, details, annotation)
-    rows = []
-    for source, index in names.items():
-        for name in index:
-            answers: dict[str, str] = {}
-            for route, table, key in _ask(routes, source, name):
-                if key in table:
-                    answers.setdefault(route, table[key])
-            chosen = next(iter(answers), None)
-            others = sorted({f"{r}: {a}" for r, a in answers.items() if chosen and a != answers[chosen]})
-            rows.append((source, name, answers.get(chosen or ""), chosen or "none", "; ".join(others)))
-    return pd.DataFrame(rows, columns=["source", "cell_name", "cell_id", "route", "conflict"]).astype(
-        {"cell_id": "str"}
-    )
+    asked = CellTables(metadata, details, annotation)
+    rows = [identify(source, name, asked) for source, index in names.items() for name in index]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"cell_id": "str"})
 
 
-def _ask(routes: dict[str, dict[str, str]], source: str, name: str) -> list[tuple[str, dict[str, str], str]]:
+def identify(source: str, name: str, asked: CellTables) -> tuple[str | None, ...]:
+    """One row of `map_cells`."""
+    answers = asked.answers(source, name)
+    single = [(answer.route, answer.cell_ids[0]) for answer in answers if len(answer.cell_ids) == 1]
+    if single:
+        route, chosen = single[0]
+        others = sorted({f"{r}: {a}" for r, a in single if a != chosen})
+        return source, name, chosen, route, "; ".join(others), ""
+    return source, name, None, "none", "", asked.reason(source, name, answers)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one route says of a name; more than one id is no answer, but is listed."""
+
+    route: str
+    key: str  # what was looked up
+    cell_ids: tuple[str, ...]
+
+
+class CellTables:
+    """The annotation tables, asked by name; arguments as `map_cells`."""
+
+    def __init__(self, metadata: pd.DataFrame, details: Path, annotation: Path) -> None:
+        model = metadata["ModelID"].astype(str)
+        cosmic_model = _values(_whole(metadata["COSMICID"]), model)
+        rrid_model = _values(metadata["RRID"].astype(str), model)
+        self.cosmic = _gdsc_cosmic(details)
+        columns = [*sorted(set(NAME_COLUMN.values())), COMMON_NAME]
+        table = read_table(annotation, [*columns, ACCESSION])
+        self.accessions = {column: _values(table[column], table[ACCESSION]) for column in columns}
+        self._loose = _values(table[COMMON_NAME].fillna("").map(normalise), table[ACCESSION])
+        self.routes: dict[str, dict[str, tuple[str, ...]]] = {
+            "CCLE name": _values(metadata["CCLEName"].astype(str), model),
+            "COSMIC id": {n: cosmic_model[c] for n, c in self.cosmic.items() if c in cosmic_model},
+            "normalised name": _values(metadata["StrippedCellLineName"].astype(str).map(normalise), model),
+        }
+        for column, found in self.accessions.items():
+            self.routes[f"Cellosaurus {column}"] = _through(found, rrid_model)
+            one = table[[column, ACCESSION]].fillna("")
+            one = one.assign(name=one[column].str.split("///")).explode("name")  # `MB 157///MDA-MB-157`
+            loose = _values(one["name"].map(normalise), one[ACCESSION])
+            self.routes[f"{LOOSE} {column}"] = _through(loose, rrid_model)
+
+    def answers(self, source: str, name: str) -> list[Answer]:
+        """What every route says of a name, best first."""
+        asked = [(label, table, key, self.routes[table].get(key, ())) for label, table, key in _ask(source, name)]
+        return [Answer(label, _shown(table, key), ids) for label, table, key, ids in asked if ids]
+
+    def accession(self, source: str, name: str) -> str:
+        """The Cellosaurus accession of a name; empty if the annotation has none, or several."""
+        key = bare(source, name)
+        for table, asked in (
+            (self.accessions[NAME_COLUMN[source]], name),
+            (self.accessions[COMMON_NAME], key),
+            (self._loose, normalise(key)),
+        ):
+            if len(found := table.get(asked, ())) == 1:
+                return found[0]
+        return ""
+
+    def reason(self, source: str, name: str, answers: list[Answer]) -> str:
+        """Why a name has no id."""
+        if answers:
+            said = "; ".join(f"{a.route} ({a.key}) means {', '.join(a.cell_ids)}" for a in answers)
+            return f"ambiguous: {said}"
+        if accession := self.accession(source, name):
+            return f"{accession} of Cellosaurus, which is no model of this DepMap release"
+        return "in no annotation table"
+
+
+def bare(source: str, name: str) -> str:
+    """CCLE's names end with the tissue: `MCF7_BREAST` -> `MCF7`."""
+    return name.split("_", 1)[0] if source == "CCLE" else name
+
+
+def _ask(source: str, name: str) -> list[tuple[str, str, str]]:
     """(route, its table, the key to look up), best first."""
-    asked = []
-    if source == "CCLE":
-        asked.append(("CCLE name", routes["CCLE name"], name))
-        bare = name.split("_", 1)[0]
-    else:
-        bare = name
+    asked = [("CCLE name", "CCLE name", name)] if source == "CCLE" else []
     if source.startswith("GDSC"):
-        asked.append(("COSMIC id", routes["COSMIC id"], name))
-    asked.append(("Cellosaurus", routes[f"Cellosaurus {NAME_COLUMN[source]}"], name))
-    asked.append(("Cellosaurus", routes[f"Cellosaurus {COMMON_NAME}"], bare))
-    asked.append(("normalised name", routes["normalised name"], normalise(bare)))
+        asked.append(("COSMIC id", "COSMIC id", name))
+    asked.append(("Cellosaurus", f"Cellosaurus {NAME_COLUMN[source]}", name))
+    asked.append(("Cellosaurus", f"Cellosaurus {COMMON_NAME}", bare(source, name)))
+    asked.append(("normalised name", "normalised name", normalise(bare(source, name))))
+    asked.append((LOOSE, f"{LOOSE} {NAME_COLUMN[source]}", normalise(bare(source, name))))
     return asked
 
 
-def _routes(metadata: pd.DataFrame, details: Path, annotation: Path) -> dict[str, dict[str, str]]:
-    model = metadata["ModelID"].astype(str)
-    cosmic_model = _unique(_whole(metadata["COSMICID"]), model)
-    name_cosmic: dict[str, str] = {}
+def _shown(table: str, key: str) -> str:
+    """The key of an answer, with the column of the annotation that it was found in."""
+    return f"{key} in {table.split(' ')[-1]}" if table.startswith("Cellosaurus") else key
+
+
+def _through(accessions: dict[str, tuple[str, ...]], models: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """name -> ModelIDs, by Cellosaurus accession."""
+    found = {name: [model for a in of for model in models.get(a, ())] for name, of in accessions.items()}
+    return {name: tuple(dict.fromkeys(ids)) for name, ids in found.items() if ids}
+
+
+def _gdsc_cosmic(details: Path) -> dict[str, str]:
+    """GDSC's exact line name -> COSMIC id."""
+    found: dict[str, str] = {}
     # The two sheets agree where both have a line; the first is the one of the screens' paper.
     for sheet, columns in (
         ("COSMIC tissue classification", ["Line", "COSMIC_ID"]),
         ("Cell line details", ["Sample Name", "COSMIC identifier"]),
     ):
         table = _sheet(details, sheet, columns)
-        name_cosmic |= dict(zip(table[columns[0]].str.strip(), _whole(table[columns[1]]), strict=True))
-    routes = {
-        "CCLE name": _unique(metadata["CCLEName"].astype(str), model),
-        "COSMIC id": {n: cosmic_model[c] for n, c in name_cosmic.items() if c in cosmic_model},
-        "normalised name": _unique(metadata["StrippedCellLineName"].astype(str).map(normalise), model),
-    }
-    rrid_model = _unique(metadata["RRID"].astype(str), model)
-    columns = [*sorted(set(NAME_COLUMN.values())), COMMON_NAME]
-    table = read_table(annotation, [*columns, "Cellosaurus.Accession.id"])
-    for column in columns:
-        known = table[table[column].notna() & table["Cellosaurus.Accession.id"].isin(list(rrid_model))]
-        accession = _unique(known[column], known["Cellosaurus.Accession.id"])
-        routes[f"Cellosaurus {column}"] = {name: rrid_model[a] for name, a in accession.items()}
-    return routes
+        found |= dict(zip(table[columns[0]].str.strip(), _whole(table[columns[1]]), strict=True))
+    return found
 
 
 def _sheet(path: Path, sheet: str, columns: list[str]) -> pd.DataFrame:
@@ -139,12 +205,11 @@ def _whole(ids: pd.Series) -> pd.Series[str]:
     return ids.astype("str").str.strip().str.removesuffix(".0")
 
 
-def _unique(keys: pd.Series[str], values: pd.Series[str]) -> dict[str, str]:
-    """key -> value for keys that have exactly one value; empty keys and ambiguous ones are left out."""
+def _values(keys: pd.Series[str], values: pd.Series[str]) -> dict[str, tuple[str, ...]]:
+    """key -> its distinct values; empty keys and values are left out."""
     table = pd.DataFrame({"key": keys.to_numpy(), "value": values.to_numpy()}).dropna().drop_duplicates()
-    table = table[~table["key"].isin(["", "nan", "None", "NA"])]
-    table = table[~table["key"].duplicated(keep=False)]
-    return dict(zip(table["key"], table["value"], strict=True))
+    table = table[~table["key"].isin(EMPTY) & ~table["value"].isin(EMPTY)]
+    return {str(key): tuple(sorted(found)) for key, found in table.groupby("key")["value"]}
 
 
 def name_cells(names: dict[str, pd.Index[str]]) -> pd.DataFrame:
@@ -161,9 +226,9 @@ def name_cells(names: dict[str, pd.Index[str]]) -> pd.DataFrame:
         bare = pd.Series(index, dtype="str")
         table = pd.DataFrame({"source": source, "cell_name": bare, "cell_id": bare.map(normalise)})
         clash = table["cell_id"].duplicated(keep=False) | (table["cell_id"] == "")
-        table["route"] = "name"
-        table.loc[clash, ["cell_id", "route"]] = [None, "ambiguous name"]
-        tables.append(table.assign(conflict=""))
+        table = table.assign(route="name", conflict="", reason="")
+        table.loc[clash, ["cell_id", "route", "reason"]] = [None, "ambiguous name", "collapses with another name"]
+        tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 

