@@ -354,7 +354,7 @@ def nearest(word: str, valid: Any) -> str:
     """The end of an error sentence: the nearest valid names, and all of them if they are few."""
     names = [str(name) for name in valid]
     lowered = {name.lower(): name for name in names}
-    close = [lowered[c] for c in difflib.get_close_matches(str(word).lower(), lowered, n=3, cutoff=0.6)]
+    close = [lowered[c] for c in difflib.get_close_matches(str(word).lower(), lowered, n=3, cutoff=0.5)]
     said = f"; did you mean {' or '.join(close)}?" if close else "."
     return said + (f" Valid: {', '.join(names)}." if len(names) <= 12 else "")
 

@@ -124,7 +124,7 @@ def experiment(**keys: Any) -> dict[str, Any]:
 
 
 BAD: dict[str, tuple[dict[Any, Any], str]] = {
-    "unknown key, top": ({"analisys": {}}, "unknown key 'analisys'; did you mean analysis?"),
+    "unknown key, top": ({"analisys": {}}, "unknown key 'analisys'; did you mean analysis or quality?"),
     "unknown key, depth 1": ({"data": {"miror": "x"}}, "unknown key 'data.miror'; did you mean mirror?"),
     "unknown key, depth 2": (
         {"models": {"uno": {"widht": 3}}},

@@ -26,7 +26,11 @@ GRID_HS = np.array([0.03, 0.1, 0.3, 0.6, 1.0, 1.6, 2.5, 4.0])
 START_SLOPES = ((0.0, 0.5), (0.5, 2.0), (2.0, np.inf))
 MOST_STEPS = 200
 PATIENT_STEPS = 40
-CHUNK = 20000
+FEW_STEPS = 8
+HOPELESS = 2.0  # times the best start's cost
+CHUNK = 6_000
+# Curves that the grid is tried on at once: small enough for the cache, and for BLAS not to wake its threads.
+GRID_CURVES = 128
 STATUS = ("converged", "too few doses", "not converged")
 
 
@@ -143,14 +147,7 @@ def _fit_block(
 ) -> None:
     """Fit curves with equally many points, x and y of shape (points, curves), into the rows `part`."""
     problem = _Problem(options)
-    best = np.full(len(part), np.inf)
-    theta = np.zeros((problem.count, len(part)))
-    steps, converged = np.zeros(len(part)), np.zeros(len(part), bool)
-    for start in _starts(x, y, problem):
-        found, cost, took, done = _minimise(x, y, start, problem)
-        better = cost < best
-        theta[:, better], best[better], converged[better] = found[:, better], cost[better], done[better]
-        steps = np.maximum(steps, took)
+    theta, steps, converged = _minimise(x, y, _starts(x, y, problem), problem)
     for i, name in enumerate(problem.names):
         fitted[name][part] = theta[i]
         fitted[f"{name}_se"][part] = np.nan
@@ -269,7 +266,7 @@ def _starts(x: np.ndarray, y: np.ndarray, problem: _Problem) -> list[np.ndarray]
     order = np.argsort(which.ravel(), kind="stable")
     ends = np.cumsum(np.bincount(which.ravel()))
     starts = [np.empty((problem.count, y.shape[1])) for _ in START_SLOPES]
-    groups = [(i, part) for i, mine in enumerate(np.split(order, ends[:-1])) for part in _parts_of(mine, 1000)]
+    groups = [(i, part) for i, mine in enumerate(np.split(order, ends[:-1])) for part in _parts_of(mine, GRID_CURVES)]
     for pattern, mine in ((patterns[:, i], part) for i, part in groups):
         gone = 0.5 * (1 - np.tanh((pattern[:, None] - ec50) * (hs * (hill.LN10 / 2))))
         einf, e0, rss = _linear_part(gone, y[:, mine], problem)
@@ -297,10 +294,10 @@ def _linear_part(gone: np.ndarray, y: np.ndarray, problem: _Problem) -> tuple[np
     # A dose half-way far above the tested ones has no effect at all: einf is then anything.
     gg, gl, ll = ((a * b).sum(axis=0)[:, None] + 1e-300 for a, b in ((gone, gone), (gone, left), (left, left)))
     gy = gone.T @ y
+    ly = y.sum(axis=0) - gy
     if problem.count == 3:
         einf = np.clip((gy - gl) / gg, problem.low[0], problem.high[0])
-        return einf, np.ones_like(einf), einf * (einf * gg + 2 * (gl - gy)) + ll - 2 * (left.T @ y)
-    ly = left.T @ y
+        return einf, np.ones_like(einf), einf * (einf * gg + 2 * (gl - gy)) + ll - 2 * ly
     with np.errstate(divide="ignore", invalid="ignore"):
         e0 = np.where(gg * ll > gl**2 * (1 + 1e-9), (gg * ly - gl * gy) / (gg * ll - gl**2), 1.0)
     e0 = np.clip(e0, problem.low[3], problem.high[3])
@@ -309,14 +306,19 @@ def _linear_part(gone: np.ndarray, y: np.ndarray, problem: _Problem) -> tuple[np
 
 
 def _minimise(
-    x: np.ndarray, y: np.ndarray, start: np.ndarray, problem: _Problem
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(parameters, cost, steps, converged) of each curve, from one start each."""
-    total = y.shape[1]
-    result, least = start.copy(), problem.cost(problem.residual(x, y, start))
-    steps, converged = np.zeros(total), np.zeros(total, bool)
-    alive = np.arange(total)
-    theta, cost, damping = start.copy(), least.copy(), np.full(total, 1e-3)
+    x: np.ndarray, y: np.ndarray, starts: list[np.ndarray], problem: _Problem
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(parameters, steps, converged) of each curve: the best that its starts lead to.
+
+    All starts run side by side; after a few steps those go on that may still win.
+    """
+    curves, count = y.shape[1], len(starts)
+    curve = np.tile(np.arange(curves), count)
+    result = np.concatenate(starts, axis=1)
+    least = problem.cost(problem.residual(x[:, curve], y[:, curve], result))
+    steps, converged = np.zeros(len(curve)), np.zeros(len(curve), bool)
+    alive = np.arange(len(curve))
+    x, y, theta, cost, damping = x[:, curve], y[:, curve], result.copy(), least.copy(), np.full(len(curve), 1e-3)
     for step in range(MOST_STEPS):
         residual, jacobian = problem.residual_and_jacobian(x, y, theta)
         matrix, gradient = _normal(jacobian, residual, problem)
@@ -331,17 +333,35 @@ def _minimise(
         theta = np.where(better, trial, theta)
         cost = np.where(better, trial_cost, cost)
         damping = np.where(better, np.maximum(damping * 0.2, 1e-12), damping * 6)
+        converged[alive[done]] = True
+        if step == FEW_STEPS:
+            result[:, alive], least[alive] = theta, cost
+            done |= _beaten(result.reshape(-1, count, curves), least.reshape(count, curves)).ravel()[alive]
         if done.any():
-            out = alive[done]
-            result[:, out], least[out], steps[out], converged[out] = theta[:, done], cost[done], step + 1, True
-            keep = ~done
+            out, keep = alive[done], ~done
+            result[:, out], least[out], steps[out] = theta[:, done], cost[done], step + 1
             alive, x, y, theta, cost, damping = (
                 alive[keep], x[:, keep], y[:, keep], theta[:, keep], cost[keep], damping[keep]
             )  # fmt: skip
         if not len(alive):
             break
     result[:, alive], least[alive], steps[alive] = theta, cost, MOST_STEPS
-    return result, least, steps, converged
+    best = least.reshape(count, curves).argmin(axis=0) * curves + np.arange(curves)
+    return result[:, best], steps.reshape(count, curves).max(axis=0), converged[best]
+
+
+def _beaten(theta: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """Which starts, (starts, curves), need not go on: far worse than another, or at the place of an earlier one.
+
+    Args:
+        theta: (parameters, starts, curves); cost: (starts, curves).
+    """
+    beaten: np.ndarray = cost > HOPELESS * cost.min(axis=0) + 1e-9
+    for late in range(1, len(cost)):
+        for early in range(late):
+            together = (np.abs(theta[:, late] - theta[:, early]) < 1e-3).all(axis=0)
+            beaten[late] |= together & (cost[early] <= cost[late])
+    return beaten
 
 
 def _normal(
