@@ -79,7 +79,7 @@ def dss1(
     )
     begins = dose_reaching(1 - ACTIVE, einf, ec50, hs, e0)
     # Below 90 % from no dose on (e0 < 0.9), or everywhere because the curve is flat: active over the whole range.
-    always = (e0 < 1 - ACTIVE) | ((hs == 0) & ((e0 + einf) / 2 < 1 - ACTIVE))
+    always = (e0 <= 1 - ACTIVE) | ((hs == 0) & ((e0 + einf) / 2 < 1 - ACTIVE))
     begins = np.where(always, high, np.minimum(begins, high))
     active = (begins > low) & (einf <= e0)
     top = np.where(active, begins, high)
