@@ -20,7 +20,8 @@ rule integrate:
         mem_mb=4000,
     params:
         sources=list(CONFIG.data.names),
-        code=code_digest("hedflow.integrate"),
+        # Readers are imported by name, which the digest cannot see.
+        code=code_digest("hedflow.integrate", *map(module_of_source, CONFIG.data.names)),
     message:
         "Read, identify and merge " + ", ".join(CONFIG.data.names)
     script:

@@ -290,7 +290,7 @@ def _data(results: Path, left_out: Sequence[str]) -> list[str]:
         "",
         f"{manifest['rows']:,} rows (one a cell line, drug and source) of {manifest['cells']} cell lines and "
         f"{manifest['drugs']} drugs: {sources}. {identity}. A drug is its parent structure (connectivity). "
-        f"{len(manifest['genes']):,} genes, {len(manifest['descriptors'])} descriptors. Bundle {manifest['digest']}.",
+        f"Features: {_views(manifest['views'])}. Bundle {manifest['digest']}.",
         "",
         _clipped(results),
         "",
@@ -322,6 +322,16 @@ def pack_report(config: dict[str, Any], out: str | Path, target: str, stylesheet
         if done.returncode != 0:
             last = done.stdout.strip().splitlines()[-1:] or ["no message"]
             raise HedflowError(f"snakemake --report failed: {last[0]}")
+
+
+def _views(views: dict[str, dict[str, Any]]) -> str:
+    """Each view with its number of columns, and how many cell lines have none of it."""
+    said = []
+    for name, view in views.items():
+        imputed = view.get("cells_imputed")
+        lacking = f" (training means for {imputed} cell lines without them)" if imputed else ""
+        said.append(f"{name} {len(view['columns']):,}{lacking}")
+    return ", ".join(said)
 
 
 def _clipped(results: Path) -> str:

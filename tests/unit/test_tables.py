@@ -107,8 +107,7 @@ def written(experiment, tmp_path_factory) -> Path:
         "cells": 2,
         "drugs": 3,
         "sources": {"A": 8},
-        "genes": ["G"],
-        "descriptors": ["D"],
+        "views": {"expression": {"columns": ["G"]}, "mutations": {"columns": ["G"], "cells_imputed": 2}},
         "digest": "d",
     }
     write_json(results / "bundle" / "manifest.json", manifest)

@@ -128,7 +128,7 @@ def test_inputs_say_what_the_bundle_says(world_bundle):
     inputs = make_inputs(world_bundle, rows, Model(drug_features=["descriptors", "fingerprints"]))
     widths = [world_bundle.array(name).shape[1] for name in ("drugs", "fingerprints")]
     assert inputs.drugs.shape == (len(world_bundle.drugs), sum(widths))
-    assert inputs.cells.shape == world_bundle.array("cells").shape
+    assert inputs.cells.shape == world_bundle.array("expression").shape
     for name in ("cell", "drug", "auc"):
         np.testing.assert_array_equal(getattr(inputs, name).numpy(), world_bundle.response[name])
     for matrix in (inputs.cells, inputs.drugs):
@@ -206,7 +206,7 @@ def test_the_record(trained, world_bundle):
         "mae_rest": np.abs(error[auc >= 0.5]).mean(),
     }
     assert record["metrics"] == pytest.approx(wanted, rel=1e-5)
-    features = world_bundle.array("cells").shape[1] + world_bundle.array("fingerprints").shape[1]
+    features = world_bundle.array("expression").shape[1] + world_bundle.array("fingerprints").shape[1]
     assert record["parameters"] == 16 * features + 2 * 16 + (32 * 16 + 16) + (16 + 1)
     assert [epoch["epoch"] for epoch in record["history"]] == [0, 1, 2, 3]
     monitored = [epoch["validation_balanced_mae"] for epoch in record["history"][QUICK["warmup_epochs"] :]]

@@ -15,19 +15,11 @@ from pathlib import Path
 import pandas as pd
 import rdata
 
-from hedflow import HedflowError
+from hedflow import UNKNOWN, HedflowError
+from hedflow.sources import SOURCES
 from hedflow.sources.tables import read_table
 
-# The column of cell_annotation_all.csv that has a source's own spelling.
-NAME_COLUMN = {
-    "CCLE": "CCLE.cellid",
-    "CTRPv2": "CTRPv2.cellid",
-    "gCSI": "gCSI.cellid",
-    "GDSCv1": "GDSC1000.cellid",
-    "GDSCv2": "GDSC1000.cellid",
-}
 COMMON_NAME = "unique.cellid"
-UNKNOWN = "unknown"
 
 
 def normalise(name: str) -> str:
@@ -89,7 +81,8 @@ def _ask(routes: dict[str, dict[str, str]], source: str, name: str) -> list[tupl
         bare = name
     if source.startswith("GDSC"):
         asked.append(("COSMIC id", routes["COSMIC id"], name))
-    asked.append(("Cellosaurus", routes[f"Cellosaurus {NAME_COLUMN[source]}"], name))
+    if own := SOURCES[source].cell_names:
+        asked.append(("Cellosaurus", routes[f"Cellosaurus {own}"], name))
     asked.append(("Cellosaurus", routes[f"Cellosaurus {COMMON_NAME}"], bare))
     asked.append(("normalised name", routes["normalised name"], normalise(bare)))
     return asked
@@ -112,7 +105,7 @@ def _routes(metadata: pd.DataFrame, details: Path, annotation: Path) -> dict[str
         "normalised name": _unique(metadata["StrippedCellLineName"].astype(str).map(normalise), model),
     }
     rrid_model = _unique(metadata["RRID"].astype(str), model)
-    columns = [*sorted(set(NAME_COLUMN.values())), COMMON_NAME]
+    columns = [*sorted({row.cell_names for row in SOURCES.values() if row.cell_names}), COMMON_NAME]
     table = read_table(annotation, [*columns, "Cellosaurus.Accession.id"])
     for column in columns:
         known = table[table[column].notna() & table["Cellosaurus.Accession.id"].isin(list(rrid_model))]
