@@ -204,7 +204,8 @@ def _none_similar(split: Split, label: str, rows: Rows, bundle: Bundle) -> None:
             a, b = np.argwhere(near)[0]
             raise HedflowError(
                 f"leak audit: split tanimoto_cluster {label}: {names[left[a]]} ({held}) and {names[right[b]]} "
-                f"({other}) have a similarity of {both[a, b] / either[a, b]:.3g}, expected less than {split.similarity:g}."
+                f"({other}) have a similarity of {both[a, b] / either[a, b]:.3g}; expected less than "
+                f"{split.similarity:g}."
             )
 
 

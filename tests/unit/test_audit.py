@@ -160,6 +160,8 @@ def test_a_pair_in_two_parts(plain):
     twice = np.flatnonzero(pd.Series(pair).duplicated(keep=False))
     first = np.flatnonzero(pair == pair[twice[0]])
     others = np.setdiff1d(np.arange(len(pair)), twice)
+    more = np.setdiff1d(twice, first)
+    others = np.concatenate([others, more])
     clean = Rows(np.concatenate([others[4:], first]), others[:2], others[2:4])
     assert audit(of_kind("random_pairs"), [("f0", clean)], plain)[0]["leaks"] == 0
     leaky = Rows(np.append(others[4:], first[0]), others[:2], np.append(others[2:4], first[1]))

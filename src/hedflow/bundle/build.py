@@ -67,7 +67,8 @@ def build_bundle(
             "left_out": sorted(str(column) for column in set(table.columns) - set(usable)),
             **missing,
         }
-    _write(out, indexed, cells, drugs, arrays, described)
+    sources = {str(name): int(count) for name, count in kept["source"].value_counts(sort=False).items()}
+    _write(out, indexed, cells, drugs, arrays, described, sources)
     return losses
 
 
@@ -104,6 +105,7 @@ def _write(
     drugs: pd.DataFrame,
     arrays: dict[str, np.ndarray],
     views: dict[str, dict[str, Any]],
+    sources: dict[str, int],
 ) -> None:
     """Write the bundle's files, its manifest last."""
     # Until every file is new there is no manifest: a bundle half overwritten is no bundle.
@@ -122,7 +124,7 @@ def _write(
             "rows": len(response),
             "cells": len(cells),
             "drugs": len(drugs),
-            "sources": {str(k): int(v) for k, v in response["source"].value_counts(sort=False).items()},
+            "sources": sources,
             "views": views,
             "files": files,
         },
