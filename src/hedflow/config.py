@@ -227,7 +227,7 @@ class Split(Strict):
     )
     validation_drugs: list[str] | None = Field(None, description="drug_lists: the validation drugs.")
     similarity: float = Field(
-        0.5,
+        0.4,
         gt=0,
         le=1,
         description="tanimoto_cluster: no test drug is as similar as this (Tanimoto of the fingerprints) to a training "

@@ -131,7 +131,8 @@ def balanced_folds(weights: np.ndarray, folds: int, rng: np.random.Generator) ->
         lightest = int(np.argmin(total))
         found[lightest].append(int(unit))
         total[lightest] += weights[unit]
-    return [np.array(units, dtype=np.int64) for units in found]
+    # Else the heaviest unit would be in fold 0 whatever the seed.
+    return [np.array(found[fold], dtype=np.int64) for fold in rng.permutation(folds)]
 
 
 def take_share(order: np.ndarray, weights: np.ndarray, share: float) -> np.ndarray:
