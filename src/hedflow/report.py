@@ -48,6 +48,7 @@ def _experiment(folder: Path, name: str) -> tuple[list[str], dict[str, Any]]:
     numbers = _numbers(tables)
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
     lines += [sentence + "\n" for sentence in _sentences(tables, numbers)]
+    lines += _unused(read_json(folder / "audit.json"))
     lines += _image(folder / "figures" / "tradeoff.png")
     lines += ["", METHODS, ""]
     lines += _table(_methods(tables))
@@ -55,6 +56,16 @@ def _experiment(folder: Path, name: str) -> tuple[list[str], dict[str, Any]]:
     lines += ["", f"**High error drugs** of {numbers['reference']}, the worst {SHOWN_DRUGS}:", ""]
     lines += _table(_drugs(tables["high_error_drugs"])) if len(tables["high_error_drugs"]) else ["None.", ""]
     return lines, numbers
+
+
+def _unused(audits: list[dict[str, Any]]) -> list[str]:
+    """How many rows the parts of a split leave out, and why; nothing where they leave none out."""
+    left = [record for record in audits if record["unused"]]
+    if not left:
+        return []
+    fewest, most = (pick(record["unused"] for record in left) for pick in (min, max))
+    count = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    return [f"Used nowhere, by part of the split: {count} rows ({left[0]['unused_because']}).", ""]
 
 
 def _numbers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
