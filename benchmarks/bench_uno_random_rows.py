@@ -71,7 +71,10 @@ def main() -> None:
     table = []
     with tempfile.TemporaryDirectory() as folder:
         bundle = build(given.mirror, Path(folder))
-        sizes = {name: len(bundle.manifest[name]) for name in ("genes", "descriptors")}
+        sizes = {
+            name: len(bundle.view(view)["columns"])
+            for name, view in (("genes", "expression"), ("descriptors", "descriptors"))
+        }
         for source in given.sources:
             batch, epochs = SETTINGS[source]
             training = Training(

@@ -41,8 +41,7 @@ rule baselines:
     conda:
         CONDA
     params:
-        splits=lambda wildcards: digest(sorted(set(plan_of(wildcards).split))),
-        split=lambda wildcards: CONFIG.experiments[wildcards.experiment].split.model_dump(),
+        parts=plan_parts,
         neighbours=CONFIG.analysis.neighbours,
         code=code_digest("hedflow.analysis.naive"),
     message:

@@ -10,7 +10,7 @@ rule build_bundle:
     output:
         manifest=f"{RESULTS}/bundle/manifest.json",
         losses=f"{RESULTS}/bundle/losses.parquet",
-        arrays=expand(f"{RESULTS}/bundle/{{file}}", file=BUNDLE_FILES),
+        arrays=expand(f"{RESULTS}/bundle/{{file}}", file=bundle_files(VIEWS)),
     log:
         f"{RESULTS}/logs/bundle.log",
     conda:
@@ -19,7 +19,8 @@ rule build_bundle:
         mem_mb=4000,
     params:
         features=CONFIG.features.model_dump(),
-        code=code_digest("hedflow.bundle.build"),
+        # Views are imported by name, which the digest cannot see.
+        code=code_digest("hedflow.bundle.build", *map(module_of_view, VIEWS)),
     message:
         "Compute features and write the bundle"
     script:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from hedflow import HedflowError
-from hedflow.bundle import FILES as BUNDLE_FILES
+from hedflow import HedflowError, high_error
+from hedflow.bundle import bundle_files
 from hedflow.config import parse_config
+from hedflow.features import in_order
+from hedflow.features import module_of as module_of_view
 from hedflow.files import digest
 from hedflow.provenance import code_digest
 from hedflow.registry import (
@@ -22,6 +24,7 @@ from hedflow.registry import (
     wheel_entry,
 )
 from hedflow.script import export_package
+from hedflow.sources import module_of as module_of_source
 
 try:
     CONFIG = parse_config(config)
@@ -37,6 +40,7 @@ CONDA = "../envs/cpu.yaml"
 # Jobs import the hedflow that this Snakefile does, in an environment that has only its dependencies too.
 export_package()
 EXPERIMENTS = list(CONFIG.experiments)
+VIEWS = in_order(CONFIG.features.views)
 # Snakemake's cost is O(N^2) in the inputs of a rule, so runs are gathered in chunks.
 CHUNK = 200
 
@@ -68,9 +72,16 @@ def plan_settings(wildcards):
     experiment = CONFIG.experiments[wildcards.experiment]
     return digest(
         experiment.model_dump(),
+        CONFIG.analysis.high_error_z if experiment.split.kind == "high_error" else None,
         CONFIG.training_of(wildcards.experiment).model_dump(),
         {name: CONFIG.models[name].model_dump() for name in experiment.models},
     )[:16]
+
+
+def earlier_tables(wildcards):
+    """Tables of the experiment whose high error drugs a split holds out: what it finds is an input of the plan."""
+    earlier = CONFIG.experiments[wildcards.experiment].split.experiment
+    return [f"{RESULTS}/{earlier}/tables/{name}" for name in high_error.TABLES] if earlier else []
 
 
 @functools.lru_cache
@@ -89,6 +100,12 @@ def plan_of(wildcards):
     """The plan of an experiment, by run."""
     path = audited_plan(wildcards)
     return read_plan(path, Path(path).stat().st_mtime_ns)
+
+
+def plan_parts(wildcards):
+    """Digest of the parts that an experiment's runs test: what the baselines depend on."""
+    specs = [json.loads(spec) for spec in plan_of(wildcards).drop_duplicates("split").spec]
+    return digest(sorted(json.dumps([spec["label"], spec["split"]], sort_keys=True) for spec in specs))[:16]
 
 
 def plan_row(wildcards):

@@ -26,7 +26,8 @@ rule integrate:
         curves=CONFIG.curves.model_dump(),
         quality=CONFIG.quality.model_dump(),
         stereo=CONFIG.identity.stereo,
-        code=code_digest("hedflow.integrate"),
+        # Readers are imported by name, which the digest cannot see.
+        code=code_digest("hedflow.integrate", *map(module_of_source, CONFIG.data.names)),
     message:
         "Read, identify and merge " + ", ".join(CONFIG.data.names)
     script:

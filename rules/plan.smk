@@ -16,6 +16,7 @@ rule plan:
             )
             if path
         ],
+        earlier=earlier_tables,
     output:
         f"{RESULTS}/{{experiment}}/plan.parquet",
     log:
@@ -35,6 +36,7 @@ checkpoint audit:
     input:
         manifest=rules.build_bundle.output.manifest,
         plan=f"{RESULTS}/{{experiment}}/plan.parquet",
+        earlier=earlier_tables,
     output:
         f"{RESULTS}/{{experiment}}/audit.json",
     log:

@@ -13,7 +13,7 @@ with job(snakemake):
     tables = [pd.read_parquet(snakemake.input[name]) for name in ("response", "cells", "drugs")]
     losses = build_bundle(
         *tables,
-        expression_files=paths(snakemake.input.identity),
+        feature_files=paths(snakemake.input.identity),
         features=Features(**snakemake.params.features),
         out=Path(snakemake.output.manifest).parent,
     )

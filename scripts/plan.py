@@ -7,9 +7,12 @@ from hedflow.config import parse_config
 from hedflow.files import write_parquet
 from hedflow.plan import make_plan, summary
 from hedflow.script import job
+from hedflow.splits import empty_ranges
 
 with job(snakemake):
     bundle = open_bundle(Path(snakemake.input.manifest).parent, verify=True)
-    plan = make_plan(parse_config(snakemake.config), snakemake.wildcards.experiment, bundle)
+    config, experiment = parse_config(snakemake.config), snakemake.wildcards.experiment
+    earlier = Path(snakemake.input.earlier[0]).parent if snakemake.input.earlier else None
+    plan = make_plan(config, experiment, bundle, earlier)
     write_parquet(snakemake.output[0], plan)
-    print(summary(plan))
+    print(summary(plan, empty_ranges(config.experiments[experiment].split, bundle)))

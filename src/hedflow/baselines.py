@@ -24,6 +24,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hedflow.similarity import tanimoto
+
 BASELINES = (
     "global_mean",
     "global_median",
@@ -36,13 +38,21 @@ BASELINES = (
     "tanimoto_knn",
 )
 
+# What is known of an unseen drug or cell is what drugs (cells) have in common, its tissue, and its neighbours.
 _UNSEEN_DRUG = tuple(name for name in BASELINES if not name.startswith("drug_"))
+_UNSEEN_CELL = tuple(name for name in BASELINES if not name.startswith("cell_"))
 _INFORMED = {
-    "drug_blind": _UNSEEN_DRUG,
-    "leave_one_drug_out": _UNSEEN_DRUG,
-    "drug_lists": _UNSEEN_DRUG,
+    **dict.fromkeys(
+        ("drug_blind", "leave_one_drug_out", "drug_lists", "scaffold", "tanimoto_cluster", "auc_range", "high_error"),
+        _UNSEEN_DRUG,
+    ),
     "random_pairs": BASELINES,
-    "cell_blind": tuple(name for name in BASELINES if not name.startswith("cell_")),
+    "leave_source_out": BASELINES,
+    "cell_blind": _UNSEEN_CELL,
+    # An unseen tissue has no mean either.
+    "tissue_blind": tuple(name for name in _UNSEEN_CELL if name != "tissue_mean"),
+    # With both unseen, both effects are 0: the global mean again.
+    "disjoint": tuple(name for name in _UNSEEN_DRUG if name in _UNSEEN_CELL and name != "mean_effects"),
 }
 _TOLERANCE = 1e-7  # AUC: an effect that moves less than this a round has converged (float32 resolution)
 _ROUNDS = 500
@@ -60,26 +70,6 @@ def informed(split_kind: str) -> tuple[str, ...]:
     if split_kind not in _INFORMED:
         raise ValueError(f"There is no kind of split called {split_kind!r}; there are {', '.join(sorted(_INFORMED))}.")
     return _INFORMED[split_kind]
-
-
-def tanimoto(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Tanimoto similarity |x & y| / |x | y| of fingerprints of bits 0/1: (n, bits), (m, bits) -> (n, m),
-    0..1.
-
-    Identical non-empty fingerprints have exactly 1. Two empty ones have 0: they share no feature, so nothing
-    is known.
-    """
-    x, y = np.asarray(a), np.asarray(b)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"Fingerprints of shapes {x.shape} and {y.shape}; expected (n, bits) and (m, bits).")
-    for bits in (x, y):
-        if bits.size and not ((bits == 0) | (bits == 1)).all():
-            raise ValueError("Fingerprints must hold one bit, 0 or 1, in each place; unpack packed ones first.")
-    # Counts below 2^24 are exact in float32, so the matrix product of BLAS is exact too.
-    left, right = x.astype(np.float32), y.astype(np.float32)
-    both = left @ right.T
-    either = left.sum(axis=1)[:, None] + right.sum(axis=1)[None, :] - both
-    return np.asarray(both / np.maximum(either, 1), dtype=np.float32)
 
 
 def fit_predict(

@@ -70,12 +70,15 @@ def plan(given: argparse.Namespace) -> None:
     from hedflow.bundle import open_bundle
     from hedflow.config import load_config
     from hedflow.plan import make_plan, summary
+    from hedflow.splits import empty_ranges
 
     config = load_config(given.config)
     bundle = open_bundle(Path(config.results) / "bundle")
-    for name in config.experiments:
-        table = make_plan(config, name, bundle)
-        print(f"{name}: {summary(table)}")
+    for name, experiment in config.experiments.items():
+        earlier = experiment.split.experiment
+        tables = Path(config.results) / earlier / "tables" if earlier else None
+        table = make_plan(config, name, bundle, tables)
+        print(f"{name}: {summary(table, empty_ranges(experiment.split, bundle))}")
         with pd.option_context("display.max_rows", None, "display.width", 120):
             print(table[["run", "method", "split", "seed"]].to_string(index=False))
 

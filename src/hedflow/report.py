@@ -55,6 +55,7 @@ def _experiment(folder: Path, name: str, noise: pd.DataFrame) -> tuple[list[str]
     numbers = _numbers(tables)
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
     lines += [sentence + "\n" for sentence in _sentences(tables, numbers)]
+    lines += _unused(read_json(folder / "audit.json"))
     lines += _image(folder / "figures" / "tradeoff.png")
     lines += ["", METHODS, ""]
     lines += _table(_methods(tables))
@@ -65,6 +66,16 @@ def _experiment(folder: Path, name: str, noise: pd.DataFrame) -> tuple[list[str]
     lines += ["", f"**High error drugs** of {numbers['reference']}, the worst {SHOWN_DRUGS}:", ""]
     lines += _table(_drugs(tables["high_error_drugs"])) if len(tables["high_error_drugs"]) else ["None.", ""]
     return lines, numbers
+
+
+def _unused(audits: list[dict[str, Any]]) -> list[str]:
+    """How many rows the parts of a split leave out, and why; nothing where they leave none out."""
+    left = [record for record in audits if record["unused"]]
+    if not left:
+        return []
+    fewest, most = (pick(record["unused"] for record in left) for pick in (min, max))
+    count = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    return [f"Used nowhere, by part of the split: {count} rows ({left[0]['unused_because']}).", ""]
 
 
 def _numbers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
@@ -322,7 +333,7 @@ def _data(results: Path, left_out: Sequence[str]) -> list[str]:
         "",
         f"{manifest['rows']:,} rows (one a cell line, drug and source) of {manifest['cells']} cell lines and "
         f"{manifest['drugs']} drugs: {sources}. {identity}. A drug is its parent structure ({kept}). "
-        f"{len(manifest['genes']):,} genes, {len(manifest['descriptors'])} descriptors. Bundle {manifest['digest']}.",
+        f"Features: {_views(manifest['views'])}. Bundle {manifest['digest']}.",
         "",
         _clipped(results),
         "",
@@ -373,6 +384,16 @@ def _fitted(results: Path) -> str:
         f"Hill curves fitted to dose points: {'; '.join(said)}. CCLE's AUC is over the fixed range 1e-10 to 1e-4 "
         "M; the others' over the tested doses, as their providers'. All other AUCs are the provider's."
     )
+
+
+def _views(views: dict[str, dict[str, Any]]) -> str:
+    """Each view with its number of columns, and how many cell lines have none of it."""
+    said = []
+    for name, view in views.items():
+        imputed = view.get("cells_imputed")
+        lacking = f" (training means for {imputed} cell lines without them)" if imputed else ""
+        said.append(f"{name} {len(view['columns']):,}{lacking}")
+    return ", ".join(said)
 
 
 def _clipped(results: Path) -> str:

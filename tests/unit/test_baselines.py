@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hedflow.baselines import BASELINES, fit_predict, informed, tanimoto
+from hedflow.baselines import BASELINES, fit_predict, informed
+from hedflow.similarity import tanimoto
 
 CELLS, DRUGS = 7, 9
 

@@ -15,15 +15,16 @@ import pandas as pd
 import pytest
 
 from hedflow import HedflowError
-from hedflow.bundle import FILES, Bundle, open_bundle
+from hedflow.bundle import Bundle, bundle_files, open_bundle
 from hedflow.bundle.build import build_bundle
 from hedflow.config import Features
-from hedflow.features import descriptors, fingerprints, read_expression, usable_columns
+from hedflow.features import compute_drugs, read_cells, usable_columns
 from hedflow.integrate import Integrated
 from hedflow.schemas import LOSSES
 from hedflow.simulate import World
 
 FEW = 6  # drugs of a small bundle
+FILES = bundle_files(Features().views)
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +132,14 @@ def test_types_and_shapes(world_bundle: Bundle) -> None:
         "auc": "float32",
         "source": "str",
     }
-    cells, drugs, prints = (world_bundle.array(name) for name in ("cells", "drugs", "fingerprints"))
+    cells, drugs, prints = (world_bundle.array(name) for name in Features().views)
     assert (cells.dtype, drugs.dtype, prints.dtype) == (np.float32, np.float32, np.uint8)
-    assert cells.shape == (manifest["cells"], len(manifest["genes"])) == (len(world_bundle.cells), cells.shape[1])
-    assert drugs.shape == (manifest["drugs"], len(manifest["descriptors"]))
+    assert (
+        cells.shape
+        == (manifest["cells"], len(manifest["views"]["expression"]["columns"]))
+        == (len(world_bundle.cells), cells.shape[1])
+    )
+    assert drugs.shape == (manifest["drugs"], len(manifest["views"]["descriptors"]["columns"]))
     assert prints.shape == (manifest["drugs"], Features().fingerprint_bits)
     assert manifest["rows"] == len(response) == sum(manifest["sources"].values())
     assert set(np.unique(prints)) == {0, 1}
@@ -166,10 +171,10 @@ def test_rows_are_those_of_the_table_with_expression(
     both = expected.merge(found, on=["source", "cell_id", "drug_id"], how="outer", suffixes=("", "_bundle"))
     assert len(both) == len(expected) == len(found)
     np.testing.assert_allclose(both["auc"], both["auc_bundle"], rtol=0, atol=1e-7)
-    values = read_expression(expression)
-    gene = world_bundle.manifest["genes"][3]
+    values = read_cells("expression", expression)
+    gene = world_bundle.manifest["views"]["expression"]["columns"][3]
     np.testing.assert_array_equal(
-        world_bundle.array("cells")[:, 3], values.loc[world_bundle.cells["cell_id"], gene].to_numpy()
+        world_bundle.array("expression")[:, 3], values.loc[world_bundle.cells["cell_id"], gene].to_numpy()
     )
 
 
@@ -186,14 +191,14 @@ def test_lost_rows_are_counted(
 
 def test_constant_and_mostly_missing_columns_are_left_out(world_bundle: Bundle) -> None:
     manifest = world_bundle.manifest
-    everything = descriptors(world_bundle.drugs["smiles"])
-    left_out = set(manifest["left_out"]["descriptors"])
-    assert left_out | set(manifest["descriptors"]) == set(everything.columns)
-    assert not left_out & set(manifest["descriptors"])
+    everything = compute_drugs("descriptors", world_bundle.drugs["smiles"], Features())
+    left_out = set(manifest["views"]["descriptors"]["left_out"])
+    assert left_out | set(manifest["views"]["descriptors"]["columns"]) == set(everything.columns)
+    assert not left_out & set(manifest["views"]["descriptors"]["columns"])
     constant = set(everything.columns[everything.max() == everything.min()])
     assert constant
     assert constant <= left_out
-    array = world_bundle.array("drugs")
+    array = world_bundle.array("descriptors")
     assert (np.isfinite(array).mean(axis=0) >= 1 - Features().max_missing).all()
     assert (np.nanmax(array, axis=0) > np.nanmin(array, axis=0)).all()
     assert not np.isinf(array).any()
@@ -215,30 +220,33 @@ def test_what_rdkit_cannot_compute_stays_missing(small: Tables, expression: list
     """A bare metal ion has no partial charges: NaN in its row, never a number in its place."""
     response, cells, drugs = small
     platinum = drugs["smiles"].where(drugs.index != drugs.index[0], "[NH3][Pt](Cl)(Cl)[NH3]")
-    table = descriptors(platinum)
+    table = compute_drugs("descriptors", platinum, Features())
     missing = table.columns[table.iloc[0].isna()]
     assert len(missing) > 0
     assert table.iloc[1:][missing].notna().any().all()
     build_bundle(response, cells, drugs.assign(smiles=platinum), expression, Features(max_missing=0.5), tmp_path)
     bundle = open_bundle(tmp_path)
-    kept = [name for name in missing if name in bundle.manifest["descriptors"]]
+    kept = [name for name in missing if name in bundle.manifest["views"]["descriptors"]["columns"]]
     assert kept
-    columns = [bundle.manifest["descriptors"].index(name) for name in kept]
+    columns = [bundle.manifest["views"]["descriptors"]["columns"].index(name) for name in kept]
     row = int(np.flatnonzero(bundle.drugs["drug_id"] == drugs["drug_id"].iloc[0])[0])
-    assert np.isnan(bundle.array("drugs")[row, columns]).all()
+    assert np.isnan(bundle.array("descriptors")[row, columns]).all()
 
 
 def test_fingerprints_are_of_the_structure() -> None:
-    a, b, same = fingerprints(pd.Series(["CCO", "c1ccccc1O", "OCC"]), radius=2, bits=128)
+    def fingerprints(smiles: list[str], bits: int) -> np.ndarray:
+        return compute_drugs("fingerprints", pd.Series(smiles), Features(fingerprint_bits=bits)).to_numpy()
+
+    a, b, same = fingerprints(["CCO", "c1ccccc1O", "OCC"], bits=128)
     assert (a == same).all()
     assert (a != b).any()
-    assert fingerprints(pd.Series(["CCO"]), radius=2, bits=64).shape == (1, 64)
+    assert fingerprints(["CCO"], bits=64).shape == (1, 64)
 
 
 # ---- reading
 
 
-@pytest.mark.parametrize("name", ["cells", "drugs", "fingerprints"])
+@pytest.mark.parametrize("name", Features().views)
 def test_arrays_are_mapped_and_read_only(world_bundle: Bundle, name: str) -> None:
     array = world_bundle.array(name)
     assert isinstance(array, np.memmap)
@@ -269,11 +277,11 @@ def test_verify_finds_a_missing_file(copy: Path, name: str) -> None:
         open_bundle(copy, verify=True)
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [0, 1, None, "2"])
 def test_unknown_format_is_refused(copy: Path, version: object) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "format": version}))
-    with pytest.raises(HedflowError, match=f"bundle format {version}, expected 1; build it anew"):
+    with pytest.raises(HedflowError, match=f"bundle format {version}, expected 2; build it anew"):
         open_bundle(copy)
 
 
@@ -322,7 +330,7 @@ def test_unreadable_structure_is_named(small: Tables, expression: list[Path], tm
 
 def test_without_expression_files() -> None:
     with pytest.raises(HedflowError, match=r"expected expression in CCLE\.RData or GDSC_EXP\.pkl"):
-        read_expression([Path("other.csv")])
+        read_cells("expression", [Path("other.csv")])
 
 
 def test_a_bundle_half_overwritten_is_no_bundle(

@@ -83,6 +83,8 @@ ODD = Config(
         ),
         "lists": Experiment(models=["null"], split=Split(kind="drug_lists", drugs=["x"], validation_drugs=["y"])),
         "upf": Experiment(models=["first"], upf="runs.txt", defaults="d.json"),
+        "high": Experiment(models=["first"], split=Split(kind="high_error", experiment="lodo", high_error_z=1.5)),
+        "range": Experiment(models=["first"], split=Split(kind="auc_range", ranges=[0.0, 0.25, 1.0])),
     },
     analysis=Analysis(high_error_z=-1.5),
 )
@@ -198,6 +200,28 @@ BAD: dict[str, tuple[dict[Any, Any], str]] = {
         experiment(split={"kind": "drug_lists"}),
         "needs the lists `drugs` (test) and `validation_drugs`",
     ),
+    "high error of nothing": (experiment(split={"kind": "high_error"}), "a high_error split needs `experiment`"),
+    "high error of an unknown one": (
+        experiment(split={"kind": "high_error", "experiment": "mihe"}),
+        "experiment 'mine' holds out the high error drugs of 'mihe', which is not in `experiments`, or is switched "
+        "off; did you mean mine",
+    ),
+    "high error of itself": (
+        experiment(split={"kind": "high_error", "experiment": "mine"}),
+        "experiment 'mine' holds out the high error drugs of itself (mine of mine)",
+    ),
+    "high error in a circle": (
+        {"experiments": {name: {"split": {"kind": "high_error", "experiment": of}} for name, of in ("ab", "bc", "cb")}},
+        "experiment 'b' holds out the high error drugs of itself (b of c of b)",
+    ),
+    "an earlier experiment of another kind": (
+        experiment(split={"experiment": "mine"}),
+        "`experiment` belongs to a high_error split, and this one is drug_blind",
+    ),
+    "ranges that fall": (experiment(split={"ranges": [0.5, 0.2]}), "ranges is [0.5, 0.2], expected 10, 2, or at least"),
+    "ranges beyond 1": (experiment(split={"ranges": [0.5, 1.2]}), "expected 10, 2, or at least two rising edges"),
+    "one edge": (experiment(split={"ranges": [0.5]}), "expected 10, 2, or at least two rising edges"),
+    "edges too fine": (experiment(split={"ranges": [0.5, 0.50001]}), "of three decimals"),
     "wrong split": (experiment(split={"kind": "drugblind"}), "did you mean drug_blind"),
     "section that is a number": ({"data": 3}, "'data' is 3, but input should be a valid dictionary"),
     "experiments as a list": ({"experiments": ["a"]}, "'experiments' is ['a'], but input should be a valid dictionary"),

@@ -18,7 +18,7 @@ from rdkit import Chem
 
 from hedflow import HedflowError
 from hedflow.config import Config, Data
-from hedflow.features import read_expression
+from hedflow.features import read_cells
 from hedflow.identity.cells import describe_cells, map_cells, name_cells, read_depmap
 from hedflow.identity.cells import normalise as normalise_cell
 from hedflow.identity.drugs import describe_drugs, map_drugs
@@ -509,7 +509,7 @@ def test_a_pickle_that_names_a_function_is_refused_and_nothing_is_run(tmp_path: 
     (tmp_path / "GDSC_EXP.pkl").write_bytes(content)
     (tmp_path / "key.genes.txt").write_text("A\n")
     with pytest.raises(HedflowError, match=r"the pickle asks for .*open, expected tensors"):
-        read_expression([tmp_path / "GDSC_EXP.pkl", tmp_path / "key.genes.txt"])
+        read_cells("expression", [tmp_path / "GDSC_EXP.pkl", tmp_path / "key.genes.txt"])
     assert not made.exists()
 
 

@@ -141,7 +141,7 @@ print(make_plan(config, "e", open_bundle(sys.argv[1]))["digest"].item())
 
     plain = digest_with("plain", None, None)
     assert digest_with("loss", "losses.py", lambda text: text.replace("TINY = 1e-12", "TINY = 1e-11")) != plain
-    assert digest_with("split", "splits.py", lambda text: text + "\nNEW = 1\n") != plain
+    assert digest_with("split", "splits/kinds.py", lambda text: text + "\nNEW = 1\n") != plain
     assert digest_with("comment", "losses.py", lambda text: "# A comment.\n" + text) == plain
     assert digest_with("analysis", "analysis/tables.py", lambda text: text + "\nNEW = 1\n") == plain
 

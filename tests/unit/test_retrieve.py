@@ -21,7 +21,6 @@ from hedflow.config import Data
 from hedflow.registry import (
     COLUMNS,
     KINDS,
-    SOURCE_FILES,
     Entry,
     identity_files,
     needed_files,
@@ -29,6 +28,7 @@ from hedflow.registry import (
     wheel_entry,
 )
 from hedflow.retrieve import check, retrieve
+from hedflow.sources import SOURCES
 
 CONTENT = b"cell,drug,auc\nMCF7,Erlotinib,0.75\n" * 500
 ENTRY = Entry(
@@ -350,7 +350,7 @@ def test_own_registry_is_whole(repo: Path) -> None:
             assert len(commit) == 40, key
         wheel = wheel_entry(registry, entry)
         assert (wheel is None) or wheel.locator == entry.locator.split("/")[0]
-    assert {key for files in SOURCE_FILES.values() for key in files} <= set(registry)
+    assert {key for row in SOURCES.values() for key in (*row.files, *row.wheel)} <= set(registry)
 
 
 def test_member_without_its_wheel_in_the_registry() -> None:

@@ -14,7 +14,7 @@ from hedflow import HedflowError
 from hedflow.config import SOURCES
 from hedflow.schemas import READING
 from hedflow.simulate import BLINDED_DRUG, MIXTURE, World
-from hedflow.sources import READERS, read_source
+from hedflow.sources import read_source
 
 FOLDERS = {"CCLE": "CCLE", "CTRPv2": "CTRPv2", "gCSI": "gCSI", "GDSCv1": "GDSC", "GDSCv2": "GDSC"}
 MAIN = {
@@ -349,4 +349,3 @@ def test_ctrp_table_of_another_kind(tmp_path: Path, name: str) -> None:
 def test_unknown_source() -> None:
     with pytest.raises(HedflowError, match="no reader for the source 'GDSC1'; did you mean GDSCv1"):
         read_source("GDSC1", [])
-    assert tuple(READERS) == SOURCES

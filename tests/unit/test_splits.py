@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hedflow import HedflowError
-from hedflow.bundle import FILES, FORMAT, Bundle, open_bundle
+from hedflow.bundle import FORMAT, Bundle, bundle_files, open_bundle
 from hedflow.config import Split
 from hedflow.files import digest, sha256, write_json, write_npy, write_parquet
 from hedflow.splits import Rows, find_drugs, labels, make_rows, twin_groups
@@ -63,10 +63,15 @@ def make_bundle(
     write_parquet(folder / "cells.parquet", cells)
     write_parquet(folder / "drugs.parquet", drugs)
     write_npy(folder / "fingerprints.npy", prints[groups])
-    write_npy(folder / "cells.npy", rng.normal(size=(n_cells, 7)).astype(np.float32))
-    write_npy(folder / "drugs.npy", rng.normal(size=(n, 5)).astype(np.float32))
-    files = {name: sha256(folder / name) for name in FILES}
-    write_json(folder / "manifest.json", {"format": FORMAT, "digest": digest(files)[:16], "files": files})
+    write_npy(folder / "expression.npy", rng.normal(size=(n_cells, 7)).astype(np.float32))
+    write_npy(folder / "descriptors.npy", rng.normal(size=(n, 5)).astype(np.float32))
+    views = {
+        name: {"axis": axis, "file": f"{name}.npy", "columns": [f"{name}{i}" for i in range(columns)]}
+        for name, axis, columns in (("expression", "cell", 7), ("descriptors", "drug", 5), ("fingerprints", "drug", 64))
+    }
+    files = {name: sha256(folder / name) for name in bundle_files(views)}
+    manifest = {"format": FORMAT, "digest": digest(files)[:16], "views": views, "files": files}
+    write_json(folder / "manifest.json", manifest)
     return open_bundle(folder, verify=True)
 
 
@@ -268,8 +273,7 @@ def test_more_folds_than_units(bundle):
 
 def test_a_part_without_rows(tmp_path):
     two = make_bundle(tmp_path, [0, 1])
-    sentence = "the train part has no row; use fewer folds"
-    with pytest.raises(HedflowError, match=f"split drug_blind f0: {sentence}"):
+    with pytest.raises(HedflowError, match="split drug_blind f0: the train part has no row; use fewer folds"):
         make_rows(Split(folds=2), "f0", two)
-    with pytest.raises(HedflowError, match=f"split drug_lists lists: {sentence}"):
+    with pytest.raises(HedflowError, match="split drug_lists lists: the train part has no row; leave more"):
         make_rows(Split(kind="drug_lists", drugs=["Drug 0"], validation_drugs=["Drug 1"]), "lists", two)

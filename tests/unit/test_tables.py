@@ -113,11 +113,12 @@ def written(experiment, tmp_path_factory) -> Path:
         "cells": 2,
         "drugs": 3,
         "sources": {"A": 8},
-        "genes": ["G"],
-        "descriptors": ["D"],
+        "views": {"expression": {"columns": ["G"]}, "mutations": {"columns": ["G"], "cells_imputed": 2}},
         "digest": "d",
     }
     write_json(results / "bundle" / "manifest.json", manifest)
+    audits = [{"unused": count, **({"unused_because": "no tissue"} if count else {})} for count in (0, 3, 1200)]
+    write_json(results / "e" / "audit.json", audits)
     figures.draw_all(results / "e" / "tables", results / "e" / "figures")
     return results
 
@@ -275,6 +276,8 @@ def test_the_page_opens_with_the_answer(written):
     assert "No model beats it by an interval that excludes 0; mse, low are worse than it" in page
     assert r"recall\@5" in page  # a bare @ would become a mail address
     assert "A 1 (25.0%)" in page  # set to 1
+    assert "Used nowhere, by part of the split: 3 to 1,200 rows (no tissue)." in page
+    assert "Features: expression 1, mutations 1 (training means for 2 cell lines without them)." in page
     assert (
         page.index("Which losses help")
         < page.index("Is that more than")

@@ -112,10 +112,10 @@ def test_held_out_cells_and_drugs_do_not_scale_the_inputs(kind, world_bundle, tm
     number = world_bundle.response[unit].to_numpy()
     seen, held = np.unique(number[rows.train]), np.unique(number[np.concatenate([rows.test, rows.validation])])
     shutil.copytree(world_bundle.folder, tmp_path / "changed")
-    name = {"drug": "drugs", "cell": "cells"}[unit]
-    matrix = np.array(world_bundle.array(name))
+    name, view = {"drug": ("drugs", "descriptors"), "cell": ("cells", "expression")}[unit]
+    matrix = np.array(world_bundle.array(view))
     matrix[held] = matrix[held] * 100 + 7
-    np.save(tmp_path / "changed" / f"{name}.npy", matrix)
+    np.save(tmp_path / "changed" / f"{view}.npy", matrix)
     model = Model(genes=20)
     before, after = (make_inputs(b, rows, model) for b in (world_bundle, open_bundle(tmp_path / "changed")))
     assert torch.equal(getattr(before, name)[seen], getattr(after, name)[seen])
@@ -126,9 +126,9 @@ def test_held_out_cells_and_drugs_do_not_scale_the_inputs(kind, world_bundle, tm
 def test_inputs_say_what_the_bundle_says(world_bundle):
     rows = make_rows(Split(folds=3), "f0", world_bundle)
     inputs = make_inputs(world_bundle, rows, Model(drug_features=["descriptors", "fingerprints"]))
-    widths = [world_bundle.array(name).shape[1] for name in ("drugs", "fingerprints")]
+    widths = [world_bundle.array(name).shape[1] for name in ("descriptors", "fingerprints")]
     assert inputs.drugs.shape == (len(world_bundle.drugs), sum(widths))
-    assert inputs.cells.shape == world_bundle.array("cells").shape
+    assert inputs.cells.shape == world_bundle.array("expression").shape
     for name in ("cell", "drug", "auc"):
         np.testing.assert_array_equal(getattr(inputs, name).numpy(), world_bundle.response[name])
     for matrix in (inputs.cells, inputs.drugs):
@@ -190,7 +190,7 @@ def test_the_record(trained, world_bundle):
     auc = world_bundle.response["auc"].to_numpy()[rows.test].astype(float)
     error = predictions["auc_pred"].to_numpy(float) - auc
     assert set(record) == {
-        *("run", "digest", "bundle", "spec", "rows", "parameters", "metrics", "best", "history", "seconds"),
+        *("run", "digest", "bundle", "spec", "rows", "inputs", "parameters", "metrics", "best", "history", "seconds"),
         "alignment",
         *("rows_per_second", "peak_mb", "device", "versions"),
     }
@@ -207,7 +207,9 @@ def test_the_record(trained, world_bundle):
         "mae_rest": np.abs(error[auc >= 0.5]).mean(),
     }
     assert record["metrics"] == pytest.approx(wanted, rel=1e-5)
-    features = world_bundle.array("cells").shape[1] + world_bundle.array("fingerprints").shape[1]
+    sizes = {"cell": world_bundle.array("expression"), "drug": world_bundle.array("fingerprints")}
+    assert record["inputs"] == {axis: matrix.shape[1] for axis, matrix in sizes.items()}
+    features = world_bundle.array("expression").shape[1] + world_bundle.array("fingerprints").shape[1]
     assert record["parameters"] == 16 * features + 2 * 16 + (32 * 16 + 16) + (16 + 1)
     assert [epoch["epoch"] for epoch in record["history"]] == [0, 1, 2, 3]
     monitored = [epoch["validation_balanced_mae"] for epoch in record["history"][QUICK["warmup_epochs"] :]]

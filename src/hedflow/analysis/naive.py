@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from hedflow.analysis.collect import frame_of
-from hedflow.baselines import fit_predict, tanimoto
+from hedflow.baselines import fit_predict
 from hedflow.bundle import Bundle
 from hedflow.config import Split
+from hedflow.similarity import tanimoto
 from hedflow.splits import make_rows
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from hedflow import UNKNOWN
 from hedflow.baselines import informed
 from hedflow.config import Analysis
 from hedflow.errors import (
@@ -23,7 +24,6 @@ from hedflow.errors import (
     range_errors,
     row_scores,
 )
-from hedflow.identity.cells import UNKNOWN
 from hedflow.intervals import DrugBootstrap, Interval
 from hedflow.ranking import ranking_comparison, ranking_table
 

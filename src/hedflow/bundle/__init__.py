@@ -1,11 +1,10 @@
 """The bundle: everything a training run reads, one immutable folder known by the digest of its content.
 
     response.parquet   cell (int32), drug (int32), auc (float32, 0..1, low = potent), source
-    cells.npy          float32 (cells, genes), raw expression; NaN where missing
-    drugs.npy          float32 (drugs, descriptors), raw; NaN where RDKit gives none
-    fingerprints.npy   uint8 (drugs, bits)
     cells.parquet, drugs.parquet     who row i is
-    manifest.json      digest, file digests, feature names, counts
+    <view>.npy         one a view of `features.views` (expression, descriptors, ...): (cells or drugs, columns),
+                       raw values, float32 with NaN where there is none; fingerprints uint8
+    manifest.json      digest, file digests, counts, and of each view its axis, file and columns
 
 This module reads bundles, `bundle.build` makes them: training imports only the reader, so that a change of the
 maker does not train again what the bundle's digest says is the same.
@@ -14,6 +13,7 @@ maker does not train again what the bundle's digest says is the same.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,13 @@ import pandas as pd
 from hedflow import HedflowError
 from hedflow.files import read_json, sha256
 
-FILES = ("response.parquet", "cells.npy", "drugs.npy", "fingerprints.npy", "cells.parquet", "drugs.parquet")
-FORMAT = 1
+TABLES = ("response.parquet", "cells.parquet", "drugs.parquet")
+FORMAT = 2
+
+
+def bundle_files(views: Iterable[str]) -> tuple[str, ...]:
+    """The files of a bundle with these views, but for its manifest."""
+    return (*TABLES, *(f"{view}.npy" for view in views))
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,18 @@ class Bundle:
         """drug_id, drug_name, smiles, names."""
         return pd.read_parquet(self.folder / "drugs.parquet")
 
+    def view(self, name: str) -> dict[str, Any]:
+        """What the manifest says of a view: axis (`cell` or `drug`), file, columns."""
+        views: dict[str, dict[str, Any]] = self.manifest["views"]
+        if name not in views:
+            raise HedflowError(
+                f"{self.folder}: the bundle has no view '{name}'; it has {', '.join(views)}. Add it to features.views."
+            )
+        return views[name]
+
     def array(self, name: str) -> np.ndarray:
-        """`cells`, `drugs` or `fingerprints`."""
-        array: np.ndarray = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        """A view by name, one row a cell or a drug."""
+        array: np.ndarray = np.load(self.folder / self.view(name)["file"], mmap_mode="r", allow_pickle=False)
         return array
 
 

@@ -1,17 +1,18 @@
-"""Makes a bundle (see `hedflow.bundle`) from the integrated tables, expression and structures."""
+"""Makes a bundle (see `hedflow.bundle`) from the integrated tables, the files of cell views, and structures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hedflow import HedflowError
-from hedflow.bundle import FILES, FORMAT
+from hedflow.bundle import FORMAT, bundle_files
 from hedflow.config import Features
-from hedflow.features import descriptors, fingerprints, read_expression, usable_columns
+from hedflow.features import ALWAYS, VIEWS, compute_drugs, in_order, read_cells, usable_columns
 from hedflow.files import digest, sha256, write_json, write_npy, write_parquet
 from hedflow.tally import Tally
 
@@ -20,11 +21,15 @@ def build_bundle(
     response: pd.DataFrame,
     cells: pd.DataFrame,
     drugs: pd.DataFrame,
-    expression_files: Sequence[Path],
+    feature_files: Sequence[Path],
     features: Features,
     out: Path,
 ) -> pd.DataFrame:
-    """Write a bundle to `out` from the integrated tables; returns the rows lost (`schemas.LOSSES`)."""
+    """Write a bundle to `out` from the integrated tables; returns the rows lost (`schemas.LOSSES`).
+
+    Args:
+        feature_files: the files that cell views are read from, expression and mutations for one.
+    """
     # An id without a row would become the index -1, which is the last cell or drug.
     for name, known in (("cell_id", cells), ("drug_id", drugs)):
         unknown = response[name][~response[name].isin(known[name])]
@@ -32,54 +37,98 @@ def build_bundle(
             raise HedflowError(
                 f"bundle: {name} {unknown.iloc[0]} has responses, but no row in the table of {name[:4]}s."
             )
-    expression = read_expression(list(expression_files))
-    tally = Tally([])
-    parts = []
-    for source in response["source"].unique():
-        rows = response[response["source"] == source]
-        has = rows["cell_id"].isin(expression.index)
-        parts.append(tally.keep(rows, source, "bundle", "no expression for the cell line", has))
-    kept = pd.concat(parts) if parts else response
-    if kept.empty:
-        raise HedflowError("bundle: no measured cell line has expression; the two tables' cell ids do not meet.")
+    views = in_order(features.views)
+    tables = {name: read_cells(name, feature_files) for name in views if VIEWS[name].axis == "cell"}
+    kept, losses = _with_views(response, {name: table.index for name, table in tables.items()}, features)
     cells = cells[cells["cell_id"].isin(kept["cell_id"])].sort_values("cell_id", ignore_index=True)
     drugs = drugs[drugs["drug_id"].isin(kept["drug_id"])].sort_values("drug_id", ignore_index=True)
 
-    expression = expression.loc[cells["cell_id"]]
-    genes = usable_columns(expression, features.max_missing)
-    described = descriptors(drugs["smiles"])
-    kinds = usable_columns(described, features.max_missing)
-    prints = fingerprints(drugs["smiles"], features.fingerprint_radius, features.fingerprint_bits)
+    indexed = _indexed(kept, cells, drugs)
+    arrays, described = {}, {}
+    for name in views:
+        if name in tables:
+            table = tables[name].reindex(cells["cell_id"])
+            has = tables[name].index.isin(cells["cell_id"])
+            # Cells without the view say nothing about its columns.
+            usable = usable_columns(tables[name][has], features.max_missing)
+            lacking = np.flatnonzero(~cells["cell_id"].isin(tables[name].index))
+            missing = {"cells_imputed": len(lacking), "rows_imputed": int(indexed["cell"].isin(lacking).sum())}
+        else:
+            table, missing = compute_drugs(name, drugs["smiles"], features), {}
+            # A bit that no drug has takes no room in a fingerprint: all of them are kept.
+            usable = table.columns if name == ALWAYS else usable_columns(table, features.max_missing)
+        if usable.empty:
+            raise HedflowError(f"bundle: no column of the view '{name}' is usable; see features.max_missing.")
+        arrays[name] = table[usable].to_numpy()
+        described[name] = {
+            "axis": VIEWS[name].axis,
+            "file": f"{name}.npy",
+            "columns": [str(column) for column in usable],
+            "left_out": sorted(str(column) for column in set(table.columns) - set(usable)),
+            **missing,
+        }
+    sources = {str(name): int(count) for name, count in kept["source"].value_counts(sort=False).items()}
+    _write(out, indexed, cells, drugs, arrays, described, sources)
+    return losses
 
-    table = _indexed(kept, cells, drugs)
+
+def _with_views(
+    response: pd.DataFrame, index: dict[str, pd.Index[str]], features: Features
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows whose cell line has the views it must have, and the table of those lost.
+
+    With `features.missing_cells` = drop a line must have every view; with `impute` it may lack some, not all.
+    """
+    tally, parts = Tally([]), []
+    for source in response["source"].unique():
+        rows = response[response["source"] == source]
+        if features.missing_cells == "impute" and len(index) > 1:
+            has = pd.concat([rows["cell_id"].isin(ids) for ids in index.values()], axis=1).any(axis=1)
+            what = " nor ".join(VIEWS[name].of for name in index)
+            rows = tally.keep(rows, source, "bundle", f"neither {what} for the cell line", has)
+        else:
+            for name, ids in index.items():
+                reason = f"no {VIEWS[name].of} for the cell line"
+                rows = tally.keep(rows, source, "bundle", reason, rows["cell_id"].isin(ids))
+        parts.append(rows)
+    kept = pd.concat(parts) if parts else response
+    if kept.empty:
+        what = " and ".join(VIEWS[name].of for name in index)
+        raise HedflowError(f"bundle: no measured cell line has {what}; the tables' cell ids do not meet.")
+    return kept, tally.table()
+
+
+def _write(
+    out: Path,
+    response: pd.DataFrame,
+    cells: pd.DataFrame,
+    drugs: pd.DataFrame,
+    arrays: dict[str, np.ndarray],
+    views: dict[str, dict[str, Any]],
+    sources: dict[str, int],
+) -> None:
+    """Write the bundle's files, its manifest last."""
     # Until every file is new there is no manifest: a bundle half overwritten is no bundle.
     (out / "manifest.json").unlink(missing_ok=True)
-    write_parquet(out / "response.parquet", table)
-    write_npy(out / "cells.npy", expression[genes].to_numpy())
-    write_npy(out / "drugs.npy", described[kinds].to_numpy())
-    write_npy(out / "fingerprints.npy", prints)
+    write_parquet(out / "response.parquet", response)
     write_parquet(out / "cells.parquet", cells)
     write_parquet(out / "drugs.parquet", drugs)
-    files = {name: sha256(out / name) for name in FILES}
+    for name, array in arrays.items():
+        write_npy(out / f"{name}.npy", array)
+    files = {name: sha256(out / name) for name in bundle_files(views)}
     write_json(
         out / "manifest.json",
         {
             "format": FORMAT,
-            "digest": digest(FORMAT, files, list(genes), list(kinds))[:16],
-            "rows": len(kept),
+            "digest": digest(FORMAT, files, {name: view["columns"] for name, view in views.items()})[:16],
+            "rows": len(response),
             "cells": len(cells),
             "drugs": len(drugs),
-            "sources": {str(k): int(v) for k, v in kept["source"].value_counts(sort=False).items()},
-            "genes": list(genes),
-            "descriptors": list(kinds),
-            "left_out": {
-                "genes": int(expression.shape[1] - len(genes)),
-                "descriptors": sorted(set(described.columns) - set(kinds)),
-            },
+            "sources": sources,
+            "views": views,
             "files": files,
         },
     )
-    return tally.table()
 
 
 def _indexed(rows: pd.DataFrame, cells: pd.DataFrame, drugs: pd.DataFrame) -> pd.DataFrame:

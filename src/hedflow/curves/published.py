@@ -11,7 +11,7 @@ import pandas as pd
 from hedflow import HedflowError
 from hedflow.curves.fit import fit_curves
 from hedflow.curves.growth import growth_rate
-from hedflow.sources import ccle, gdsc_points
+from hedflow.sources import ccle, gdscv2
 from hedflow.sources.tables import read_table
 
 CCLE_FILE = "response/CCLE/CCLE_NP24.2009_Drug_data_2015.02.24.csv"
@@ -99,7 +99,7 @@ def _ccle(mirror: Path) -> list[Pairing]:
 
 
 def _wells(mirror: Path) -> list[Pairing]:
-    fitted = _fit(gdsc_points.read_wells(mirror / WELLS_FILE))
+    fitted = _fit(gdscv2.read_points(mirror / WELLS_FILE))
     mean = fitted.groupby(["cell_name", "drug_name", "series"])["auc_tested"].mean()
     table = read_table(mirror / GDSC2_FILE, ["CELL_LINE_NAME", "DRUG_NAME", "AUC"], numbers=["AUC"])
     published = table.groupby(["CELL_LINE_NAME", "DRUG_NAME"])["AUC"].mean()

@@ -17,21 +17,13 @@ from pathlib import Path
 import pandas as pd
 import rdata
 
-from hedflow import HedflowError
+from hedflow import UNKNOWN, HedflowError
+from hedflow.sources import SOURCES
 from hedflow.sources.tables import read_table
 
-# The column of cell_annotation_all.csv that has a source's own spelling.
-NAME_COLUMN = {
-    "CCLE": "CCLE.cellid",
-    "CTRPv2": "CTRPv2.cellid",
-    "gCSI": "gCSI.cellid",
-    "GDSCv1": "GDSC1000.cellid",
-    "GDSCv2": "GDSC1000.cellid",
-}
 COMMON_NAME = "unique.cellid"
 LOOSE = "Cellosaurus, name normalised"  # the source's name in the annotation, without punctuation: asked last
 ACCESSION = "Cellosaurus.Accession.id"
-UNKNOWN = "unknown"
 EMPTY = ("", "nan", "None", "NA")
 COLUMNS = ["source", "cell_name", "cell_id", "route", "conflict", "reason"]
 
@@ -103,7 +95,7 @@ class CellTables:
         cosmic_model = _values(_whole(metadata["COSMICID"]), model)
         rrid_model = _values(metadata["RRID"].astype(str), model)
         self.cosmic = _gdsc_cosmic(details)
-        columns = [*sorted(set(NAME_COLUMN.values())), COMMON_NAME]
+        columns = [*sorted({row.cell_names for row in SOURCES.values() if row.cell_names}), COMMON_NAME]
         table = read_table(annotation, [*columns, ACCESSION])
         self.accessions = {column: _values(table[column], table[ACCESSION]) for column in columns}
         self._loose = _values(table[COMMON_NAME].fillna("").map(normalise), table[ACCESSION])
@@ -128,7 +120,7 @@ class CellTables:
         """The Cellosaurus accession of a name; empty if the annotation has none, or several."""
         key = bare(source, name)
         for table, asked in (
-            (self.accessions[NAME_COLUMN[source]], name),
+            (self.accessions.get(SOURCES[source].cell_names or "", {}), name),
             (self.accessions[COMMON_NAME], key),
             (self._loose, normalise(key)),
         ):
@@ -156,10 +148,12 @@ def _ask(source: str, name: str) -> list[tuple[str, str, str]]:
     asked = [("CCLE name", "CCLE name", name)] if source == "CCLE" else []
     if source.startswith("GDSC"):
         asked.append(("COSMIC id", "COSMIC id", name))
-    asked.append(("Cellosaurus", f"Cellosaurus {NAME_COLUMN[source]}", name))
+    if own := SOURCES[source].cell_names:
+        asked.append(("Cellosaurus", f"Cellosaurus {own}", name))
     asked.append(("Cellosaurus", f"Cellosaurus {COMMON_NAME}", bare(source, name)))
     asked.append(("normalised name", "normalised name", normalise(bare(source, name))))
-    asked.append((LOOSE, f"{LOOSE} {NAME_COLUMN[source]}", normalise(bare(source, name))))
+    if own:
+        asked.append((LOOSE, f"{LOOSE} {own}", normalise(bare(source, name))))
     return asked
 
 

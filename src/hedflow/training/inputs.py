@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hedflow import HedflowError
 from hedflow.bundle import Bundle
 from hedflow.config import Model
+from hedflow.features.genes import gene_set
 from hedflow.splits import Rows
 
 # A standardised value beyond this is a rare descriptor's outlier (Ipc spans 30 decades), not information.
@@ -61,24 +63,40 @@ def most_variable(matrix: np.ndarray, training: np.ndarray, count: int | None) -
 
 
 def make_inputs(bundle: Bundle, rows: Rows, model: Model) -> Inputs:
-    """Read and scale what a model asks for; scalers see the cells and drugs of `rows.train` only."""
+    """Read and scale what a model asks for; scalers see the cells and drugs of `rows.train` only.
+
+    Several views of a cell (drug) are joined side by side. A cell without a view has the training mean in its place.
+    """
     cell = bundle.response["cell"].to_numpy()
     drug = bundle.response["drug"].to_numpy()
     training_cells, training_drugs = np.unique(cell[rows.train]), np.unique(drug[rows.train])
-    cells = np.asarray(bundle.array("cells"))
-    cells = cells[:, most_variable(cells, training_cells, model.genes)]
-    views = {"descriptors": "drugs", "fingerprints": "fingerprints"}
-    drugs = np.concatenate(
-        [standardise(np.asarray(bundle.array(views[v]), np.float32), training_drugs) for v in model.drug_features],
-        axis=1,
-    )
     return Inputs(
-        cells=torch.from_numpy(standardise(cells, training_cells)),
-        drugs=torch.from_numpy(drugs),
+        cells=_joined(bundle, model, model.cell_features, training_cells),
+        drugs=_joined(bundle, model, model.drug_features, training_drugs),
         cell=torch.from_numpy(cell.astype(np.int64)),
         drug=torch.from_numpy(drug.astype(np.int64)),
         auc=torch.from_numpy(bundle.response["auc"].to_numpy(np.float32, copy=True)),
     )
+
+
+def _joined(bundle: Bundle, model: Model, views: Sequence[str], training: np.ndarray) -> Tensor:
+    """The views side by side, scaled by the rows `training`."""
+    parts = [standardise(_read(bundle, view, model, training), training) for view in views]
+    return torch.from_numpy(np.concatenate(parts, axis=1))
+
+
+def _read(bundle: Bundle, view: str, model: Model, training: np.ndarray) -> np.ndarray:
+    """A view's matrix, float32; of expression the genes that the model uses."""
+    matrix = np.asarray(bundle.array(view), np.float32)
+    if view != "expression":
+        return matrix
+    wanted = gene_set(model.gene_set)
+    if wanted is not None:
+        has = np.array([symbol in wanted for symbol in bundle.view(view)["columns"]])
+        if not has.any():
+            raise HedflowError(f"gene_set {model.gene_set}: the bundle's expression has none of its genes; use all.")
+        matrix = matrix[:, has]
+    return matrix[:, most_variable(matrix, training, model.genes)]
 
 
 class Batches:

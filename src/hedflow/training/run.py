@@ -66,6 +66,8 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
             "bundle": opened.digest,
             "spec": spec,
             "rows": {name: len(getattr(rows, name)) for name in ("train", "validation", "test")},
+            # Columns that the network saw; a gene set may not be wholly in the data.
+            "inputs": {"cell": module.cells.shape[1], "drug": module.drugs.shape[1]},
             "parameters": sum(p.numel() for p in module.network.parameters()),
             "metrics": _metrics(opened.response["auc"].to_numpy()[rows.test], auc_pred),
             "best": {
