@@ -4,7 +4,6 @@ Knows the formats and no reader of them: what is read back elsewhere is thereby 
 """
 
 from hedflow.simulate.catalogue import BLINDED_DRUG, MIXTURE
-from hedflow.simulate.truth import hill, hill_auc
 from hedflow.simulate.world import World, simulate_world
 
-__all__ = ["BLINDED_DRUG", "MIXTURE", "World", "hill", "hill_auc", "simulate_world"]
+__all__ = ["BLINDED_DRUG", "MIXTURE", "World", "simulate_world"]

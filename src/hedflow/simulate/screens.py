@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hedflow.curves.hill import hill, mean_viability
 from hedflow.simulate.catalogue import BLINDED_DRUG, MIXTURE
 from hedflow.simulate.output import write_table
-from hedflow.simulate.truth import Array, hill, hill_auc
+from hedflow.simulate.truth import Array
 
 # Lowest and highest dose of each screen (uM).
 DOSE_RANGE = {
@@ -60,7 +61,9 @@ def screened_pairs(
 def measured_auc(source: str, pairs: pd.DataFrame, noise: float, rng: np.random.Generator) -> Array:
     """Mean viability over the source's own doses, with a normal error of sd `noise`; not clipped."""
     low, high = (6 - np.log10(dose) for dose in reversed(DOSE_RANGE[source]))
-    return hill_auc(pairs["einf"], pairs["ec50"], pairs["hs"], low, high) + rng.normal(scale=noise, size=len(pairs))
+    return mean_viability(low, high, pairs["einf"], pairs["ec50"], pairs["hs"]) + rng.normal(
+        scale=noise, size=len(pairs)
+    )
 
 
 def write_ccle(out: Path, pairs: pd.DataFrame, noise: float, rng: np.random.Generator) -> list[str]:

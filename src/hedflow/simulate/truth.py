@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hedflow.curves.hill import auc_fixed
 from hedflow.simulate.catalogue import GENES
 
 Array = npt.NDArray[np.float64]
@@ -40,33 +41,6 @@ CLASSES: dict[str, tuple[float, float, float]] = {
 def stream(seed: int, name: str) -> np.random.Generator:
     """The random numbers of one part of the world: another part's change does not shift them."""
     return np.random.default_rng([seed, *name.encode()])
-
-
-def hill(x: npt.ArrayLike, einf: npt.ArrayLike, ec50: npt.ArrayLike, hs: npt.ArrayLike) -> Array:
-    """Viability (1 = no effect) at the dose x (-log10 M, so that a higher dose is a smaller x).
-
-    y = einf + (1 - einf) / (1 + 10^((ec50 - x) hs)): 1 at no dose, einf at an endless one.
-    """
-    x, einf, ec50, hs = (np.asarray(value, dtype=float) for value in (x, einf, ec50, hs))
-    # As a power of e through logaddexp: a steep curve far from its middle does not overflow.
-    return np.asarray(einf + (1 - einf) * np.exp(-np.logaddexp(0, (ec50 - x) * hs * np.log(10))))
-
-
-def hill_auc(
-    einf: npt.ArrayLike,
-    ec50: npt.ArrayLike,
-    hs: npt.ArrayLike,
-    low: npt.ArrayLike = 4.0,
-    high: npt.ArrayLike = 10.0,
-) -> Array:
-    """Mean viability over x in `low`..`high` (-log10 M); low = potent, 1 = no effect. Arguments broadcast.
-
-    Closed form, for hs > 0: 1 / (1 + 10^((ec50 - x) hs)) is the slope of log10(1 + 10^((x - ec50) hs)) / hs.
-    """
-    einf, ec50, hs, low, high = (np.asarray(value, dtype=float) for value in (einf, ec50, hs, low, high))
-    steep = hs * np.log(10)
-    area = (np.logaddexp(0, (high - ec50) * steep) - np.logaddexp(0, (low - ec50) * steep)) / steep
-    return np.asarray(einf + (1 - einf) * area / (high - low))
 
 
 def cell_factors(tissues: pd.Series[Any], rng: np.random.Generator) -> Array:
@@ -105,5 +79,5 @@ def make_truth(cells: pd.DataFrame, drugs: pd.DataFrame, factors: Array, rng: np
         einf = lowest + (0.85 - lowest) / (1 + np.exp(2.5 * (ec50 - 5)))
         hs = np.exp(rng.normal(loc=0.05, scale=0.2)) * np.ones(len(cells))
         columns = {"model_id": cells["model_id"], "drug": drug[1], "einf": einf, "ec50": ec50, "hs": hs}
-        tables.append(pd.DataFrame(columns).assign(auc=hill_auc(einf, ec50, hs)))
+        tables.append(pd.DataFrame(columns).assign(auc=auc_fixed(einf, ec50, hs)))
     return pd.concat(tables, ignore_index=True)
