@@ -261,7 +261,7 @@ def _floors(methods: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
         for estimate in ESTIMATES:
             found = estimate in own.index
             row[f"floor by {estimate}"] = (
-                f"MAE {own['best_mae'][estimate]:.3f}, R² {own['best_r2'][estimate]:.2f}" if found else "-"
+                f"MAE {own['best_mae'][estimate]:.3f}, R² {own['best_r2'][estimate]:.2f}" if found else "none"
             )
         rows.append(row)
     return pd.DataFrame(rows)
