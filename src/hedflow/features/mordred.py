@@ -15,8 +15,8 @@ from hedflow.features.molecules import molecule
 def compute(smiles: pd.Series[str], settings: Features) -> pd.DataFrame:
     """Mordred's 1,613 2D descriptors, float32; what Mordred or float32 cannot give is NaN.
 
-    Some come from eigenvalues and differ in the last bits between machines (BLAS): a bundle with this view has
-    the same digest on machines that are alike only.
+    Some come from eigenvalues, by BLAS. One or two of its threads give the same values (51 drugs compared, the
+    largest among them); another machine's BLAS might differ in a last bit, and the bundle's digest with it.
     """
     try:
         from mordred import Calculator, descriptors
