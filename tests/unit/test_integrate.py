@@ -148,7 +148,8 @@ def by_hand(readings: dict[str, pd.DataFrame], made: Integrated) -> pd.DataFrame
     cells = made.cell_identity.dropna(subset="cell_id").set_index(["source", "cell_name"])["cell_id"].to_dict()
     drugs = made.drug_identity.dropna(subset="drug_id").set_index(["source", "drug_name"])["drug_id"].to_dict()
     values: dict[tuple[str, str, str], list[float]] = {}
-    for source, table in readings.items():
+    for source, whole in readings.items():
+        table = whole[~whole["repeated"]]
         for cell, drug, auc in zip(table["cell_name"], table["drug_name"], table["auc"], strict=True):
             if (source, cell) in cells and (source, drug) in drugs:
                 values.setdefault((source, cells[source, cell], drugs[source, drug]), []).append(auc)

@@ -44,7 +44,8 @@ def wells(folder: Path, plates: dict[str, dict[str, list[Well]]]) -> Path:
     ]
     path = folder / "GDSC2_public_raw_data.6-drugs.csv"
     names = ["BARCODE", "CELL_LINE_NAME", "TAG", "DRUG_ID", "CONC", "INTENSITY"]
-    pd.DataFrame(rows, columns=names).to_csv(path, index=False)
+    table = pd.DataFrame(rows, columns=names)
+    table.assign(POSITION=range(len(table))).to_csv(path, index=False)
     return path
 
 
@@ -126,7 +127,7 @@ def test_the_early_release_is_read_by_its_own_names(tmp_path: Path) -> None:
 
 def reading(rows: list[tuple[str, str, float]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["cell_name", "drug_name", "auc"]).assign(
-        auc_rule="AUC as given", combination=False
+        auc_rule="AUC as given", combination=False, repeated=False
     )
     return READING.validate(table.reindex(columns=list(READING.columns)).astype(dict.fromkeys(CURVE, float)))
 

@@ -15,6 +15,8 @@ WHOLE = ("CCLE",)
 # Of a drug with several dose series the one that counts: GDSC2's Linsitinib, 0.01-10 uM, whose curves agree better with
 # the published AUC (r 0.71) than those of L9, 0.0025-2.5 uM (r 0.52). They are never pooled.
 SERIES = {("GDSCv2", "Linsitinib"): "L32"}
+# Viability, fraction of the control. Blanks are subtracted: a little below 0 is noise. CCLE has four points below -1.
+POSSIBLE = (-1.0, 5.0)
 FIXED_RULE = "Hill fit, mean viability over 1e-10..1e-4 M"
 TESTED_RULE = "Hill fit, mean viability over the tested doses"
 
@@ -26,10 +28,11 @@ def fit_points(source: str, points: pd.DataFrame, options: Options) -> pd.DataFr
         points: `schemas.POINTS`.
 
     Returns:
-        One row a curve: source, cell_name, drug_name, series, points_lost (without a finite viability or a dose),
-        `used` (it goes into the response: fitted, and of the series that counts), and the columns of `fit_curves`.
+        One row a curve: source, cell_name, drug_name, series, points_lost (no dose, no viability, or one outside
+        `POSSIBLE`), `used` (it goes into the response: named, fitted, and of the series that counts),
+        and the columns of `fit_curves`.
     """
-    usable = np.isfinite(points["viability"]) & (points["dose"] > 0)
+    usable = points["viability"].between(*POSSIBLE) & (points["dose"] > 0) & np.isfinite(points["dose"])
     named = points.groupby("curve", sort=True)[["cell_name", "drug_name", "series"]].first()
     lost = (~usable).groupby(points["curve"]).sum()
     good = points[usable]
@@ -42,6 +45,7 @@ def fit_points(source: str, points: pd.DataFrame, options: Options) -> pd.DataFr
     named["points_lost"] = lost.reindex(named.index).astype("int32")
     counting = named["drug_name"].map({drug: series for (screen, drug), series in SERIES.items() if screen == source})
     named["used"] = (counting.isna() | (counting == named["series"])) & (fitted["status"] == "converged")
+    named["used"] &= (named[["cell_name", "drug_name"]] != "").all(axis=1)
     return named.join(fitted).reset_index(drop=True)
 
 
@@ -54,7 +58,8 @@ def refit(source: str, reading: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFr
     used = curves[curves["used"]]
     values = used.groupby(["cell_name", "drug_name"], sort=False)[list(CURVE)].mean()
     pair = pd.MultiIndex.from_frame(reading[["cell_name", "drug_name"]])
-    mine = pd.Series(pair.isin(values.index) & ~pair.duplicated(keep=False), index=reading.index)
+    twice = pair.isin(pair[~reading["repeated"]][pair[~reading["repeated"]].duplicated()])
+    mine = pd.Series(pair.isin(values.index) & ~twice, index=reading.index)
     found = values.reindex(pair[mine.to_numpy()])
     reading = reading.copy()
     reading.loc[mine, list(CURVE)] = found.to_numpy()

@@ -13,6 +13,7 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.identity.cells import read_depmap
+from hedflow.sources.tables import one_line, read_bytes
 
 
 def read(files: dict[str, Path]) -> pd.DataFrame:
@@ -22,7 +23,13 @@ def read(files: dict[str, Path]) -> pd.DataFrame:
     standardised over the genes of each line by its publisher; its ids are normalised names.
     """
     if "CCLE.RData" in files:
-        table = read_depmap(files["CCLE.RData"])["expression"].set_index("ModelID")
+        path = files["CCLE.RData"]
+        table = read_depmap(path)["expression"].set_index("ModelID")
+        text = [str(name) for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+        if text:
+            raise HedflowError(
+                f"{path}: expression of {text[0]} has values that are no numbers ({len(text)} such genes)."
+            )
         table.columns = table.columns.str.removesuffix("_Exp")
         return table
     if "GDSC_EXP.pkl" in files:
@@ -46,12 +53,19 @@ class _TensorUnpickler(pickle.Unpickler):
 
 
 def _read_tensors(path: Path, genes: Path) -> pd.DataFrame:
+    content = read_bytes(path)
     try:
-        tensors = _TensorUnpickler(io.BytesIO(path.read_bytes())).load()
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise HedflowError(f"{path}: expected a pickled dict of tensors, but {error}.") from None
-    symbols = genes.read_text(encoding="utf-8").split()
-    matrix = np.stack([tensor.numpy() for tensor in tensors.values()])
-    if matrix.shape[1] != len(symbols):
-        raise HedflowError(f"{path}: {matrix.shape[1]} values a line, but {genes.name} names {len(symbols)} genes.")
+        tensors = _TensorUnpickler(io.BytesIO(content)).load()
+        matrix = np.stack([tensor.numpy() for tensor in tensors.values()]).astype(np.float32)
+    except Exception as error:  # a damaged pickle raises almost anything
+        raise HedflowError(f"{path}: expected a pickled dict of tensors, but {one_line(error)}.") from None
+    try:
+        symbols = read_bytes(genes).decode("utf-8-sig").split()
+    except UnicodeDecodeError:
+        raise HedflowError(f"{genes}: expected gene symbols in UTF-8, but it is in another encoding.") from None
+    if matrix.ndim != 2 or matrix.shape[1] != len(symbols):
+        shape = " x ".join(str(n) for n in matrix.shape[1:]) or "single"
+        raise HedflowError(
+            f"{path}: {shape} values a line, but {genes.name} names {len(symbols)} genes; expected as many."
+        )
     return pd.DataFrame(matrix, index=pd.Index(list(tensors), dtype="str"), columns=symbols)

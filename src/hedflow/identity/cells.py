@@ -19,11 +19,15 @@ import rdata
 
 from hedflow import UNKNOWN, HedflowError
 from hedflow.sources import SOURCES
-from hedflow.sources.tables import read_table
+from hedflow.sources.tables import one_line, read_bytes, read_sheets, read_table
 
 COMMON_NAME = "unique.cellid"
 LOOSE = "Cellosaurus, name normalised"  # the source's name in the annotation, without punctuation: asked last
 ACCESSION = "Cellosaurus.Accession.id"
+MODEL_COLUMNS = (
+    "ModelID", "CellLineName", "StrippedCellLineName", "CCLEName", "COSMICID", "RRID", "OncotreeLineage",
+    "OncotreePrimaryDisease", "PublicComments",
+)  # fmt: skip
 EMPTY = ("", "nan", "None", "NA")
 COLUMNS = ["source", "cell_name", "cell_id", "route", "conflict", "reason"]
 
@@ -35,18 +39,22 @@ def normalise(name: str) -> str:
 
 def read_depmap(path: Path) -> dict[str, pd.DataFrame]:
     """The data frames of DepMap's CCLE.RData: metadata (Model.csv), expression, mutation. R code is never run."""
+    read_bytes(path)  # says what is wrong with a path
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tibble classes, which are data frames here
-            frames = rdata.read_rda(path)
-    except Exception as error:
+            frames = dict(rdata.read_rda(path))
+    except Exception as error:  # a damaged file raises almost anything
         raise HedflowError(
-            f"{path}: expected an R data file, but {type(error).__name__}: {error}; get it anew."
+            f"{path}: expected an R data file, but {type(error).__name__}: {one_line(error)}; get it anew."
         ) from None
-    for name in ("metadata", "expression"):
-        if name not in frames:
-            raise HedflowError(f"{path}: expected an R data frame '{name}'; found {', '.join(frames)}.")
-    return dict(frames)
+    for name, columns in (("metadata", MODEL_COLUMNS), ("expression", ("ModelID",))):
+        if not isinstance(frames.get(name), pd.DataFrame):
+            raise HedflowError(f"{path}: expected an R data frame '{name}'; found {one_line(', '.join(frames))}.")
+        missing = [column for column in columns if column not in frames[name]]
+        if missing:
+            raise HedflowError(f"{path}: expected the columns {', '.join(missing)} in the R data frame '{name}'.")
+    return frames
 
 
 def map_cells(names: dict[str, pd.Index[str]], metadata: pd.DataFrame, details: Path, annotation: Path) -> pd.DataFrame:
@@ -172,26 +180,14 @@ def _gdsc_cosmic(details: Path) -> dict[str, str]:
     """GDSC's exact line name -> COSMIC id."""
     found: dict[str, str] = {}
     # The two sheets agree where both have a line; the first is the one of the screens' paper.
-    for sheet, columns in (
-        ("COSMIC tissue classification", ["Line", "COSMIC_ID"]),
-        ("Cell line details", ["Sample Name", "COSMIC identifier"]),
-    ):
-        table = _sheet(details, sheet, columns)
-        found |= dict(zip(table[columns[0]].str.strip(), _whole(table[columns[1]]), strict=True))
+    sheets = {
+        "COSMIC tissue classification": ["Line", "COSMIC_ID"],
+        "Cell line details": ["Sample Name", "COSMIC identifier"],
+    }
+    for table, (name, cosmic) in zip(read_sheets(details, sheets), sheets.values(), strict=True):
+        rows = table[[name, cosmic]].dropna()
+        found |= dict(zip(rows[name].str.strip(), _whole(rows[cosmic]), strict=True))
     return found
-
-
-def _sheet(path: Path, sheet: str, columns: list[str]) -> pd.DataFrame:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an unknown extension in the provider's file
-            table = pd.read_excel(path, sheet_name=sheet, dtype=str)
-    except Exception as error:
-        raise HedflowError(f"{path}: expected an Excel sheet '{sheet}', but {error}.") from None
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise HedflowError(f"{path}: expected the columns {', '.join(missing)} in the sheet '{sheet}'.")
-    return table[columns].dropna()
 
 
 def _whole(ids: pd.Series) -> pd.Series[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from hedflow import HedflowError
-from hedflow.sources.tables import read_table
+from hedflow.sources.tables import one_line, read_bytes, read_sheets, read_table
 
 StructureTable = tuple[str, dict[str, str]]  # label, name -> SMILES
 BHK_COLUMNS = ("unique.drugid", "CCLE.drugid", "CTRPv2.drugid", "gCSI.drugid", "GDSC1000.drugid", "CGP.drugid")
@@ -60,34 +59,34 @@ def _pairs(table: pd.DataFrame, name: str, smiles: str) -> dict[str, str]:
 
 
 def _read_pickle(path: Path) -> dict[str, str]:
+    content = read_bytes(path)
     try:
-        found = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
-    except HedflowError:
-        raise
+        found = _PlainUnpickler(io.BytesIO(content)).load()
     except Exception as error:  # a damaged pickle raises almost anything
-        raise HedflowError(f"{path}: expected a pickled dict of SMILES, but {error}.") from None
+        raise HedflowError(f"{path}: expected a pickled dict of SMILES, but {one_line(error)}.") from None
     if not isinstance(found, dict):
         raise HedflowError(f"{path}: expected a dict of SMILES, got {type(found).__name__}.")
-    return {str(name).strip(): str(smiles) for name, smiles in found.items()}
+    for name, smiles in found.items():
+        if not isinstance(name, str | int) or not isinstance(smiles, str):
+            raise HedflowError(
+                f"{path}: expected a dict of name: SMILES, but it has {one_line(f'{name!r}: {smiles!r}')}."
+            )
+    return {str(name).strip(): smiles for name, smiles in found.items()}
 
 
 def _read_ctrp_zip(path: Path) -> dict[str, str]:
     member = "v22.meta.per_compound.txt"
+    content = read_bytes(path)
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as f:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(member) as f:
             return _pairs(pd.read_csv(f, sep="\t", dtype=str), "cpd_name", "cpd_smiles")
-    except (KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise HedflowError(f"{path}: expected {member} with cpd_name and cpd_smiles, but {error}.") from None
+    except Exception as error:  # zipfile's and zlib's, NotImplementedError, pandas', KeyError for a column
+        raise HedflowError(f"{path}: expected {member} with cpd_name and cpd_smiles, but {one_line(error)}.") from None
 
 
 def _read_bhk(path: Path, column: str = "smiles") -> dict[str, str]:
     """name -> `column`. A cell of names may have several: `Bleomycin///Bleomycin (50 uM)`."""
-    try:
-        table = pd.read_excel(path, sheet_name="drugsWithids_pub", dtype=str)
-    except Exception as error:  # openpyxl's own, zipfile's, ValueError for a sheet that is not there
-        raise HedflowError(f"{path}: expected an Excel sheet 'drugsWithids_pub', but {error}.") from None
-    if column not in table:
-        raise HedflowError(f"{path}: expected the column {column} in the sheet 'drugsWithids_pub'.")
+    (table,) = read_sheets(path, {"drugsWithids_pub": [column]})
     found: dict[str, str] = {}
     for names in BHK_COLUMNS:
         if names in table:

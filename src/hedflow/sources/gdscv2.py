@@ -35,13 +35,12 @@ def read_points(path: Path) -> pd.DataFrame:
     """`schemas.POINTS`: one curve a plate and dose series. `series` is the library tag (L9, L32, ...).
 
     Linsitinib has two series. A plate without both controls, or whose DMSO wells are no brighter than its blanks, gives
-    missing viabilities.
+    missing viabilities; so does a well that is there a second time, and one without its plate.
     """
-    table = read_table(
-        path,
-        ["BARCODE", "CELL_LINE_NAME", "TAG", "DRUG_ID", "CONC", "INTENSITY"],
-        numbers=["CONC", "INTENSITY"],
-    )
+    text = ["BARCODE", "POSITION", "CELL_LINE_NAME", "TAG", "DRUG_ID"]
+    table = read_table(path, [*text, "CONC", "INTENSITY"], numbers=["CONC", "INTENSITY"])
+    table[text] = table[text].fillna("")
+    table.loc[table.duplicated() | (table["BARCODE"] == ""), "INTENSITY"] = np.nan
     means = table.groupby(["TAG", "BARCODE"])["INTENSITY"].mean()
     wells = table[table["DRUG_ID"].str.removesuffix(".0").isin(list(WELL_DRUGS)) & table["TAG"].str.endswith("-S")]
     blank, untreated = (
@@ -49,7 +48,7 @@ def read_points(path: Path) -> pd.DataFrame:
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         viability = (wells["INTENSITY"].to_numpy() - blank) / np.where(untreated > blank, untreated - blank, np.nan)
-    series = wells["TAG"].str.split("-").str[0]
+    series = wells["TAG"].str.split("-").str[0].astype("str")
     return pd.DataFrame(
         {
             "cell_name": wells["CELL_LINE_NAME"],
