@@ -7,6 +7,7 @@ rule build_bundle:
         cells=rules.integrate.output.cells,
         drugs=rules.integrate.output.drugs,
         identity=rules.integrate.input.identity,
+        splits=[str(path) for path in IMPROVE.splits] if IMPROVE else [],
     output:
         manifest=f"{RESULTS}/bundle/manifest.json",
         losses=f"{RESULTS}/bundle/losses.parquet",
@@ -19,6 +20,7 @@ rule build_bundle:
         mem_mb=4000,
     params:
         features=CONFIG.features.model_dump(),
+        improve=CONFIG.data.improve,
         code=code_digest("hedflow.bundle.build"),
     message:
         "Compute features and write the bundle"

@@ -9,8 +9,10 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.bundle import FILES as BUNDLE_FILES
+from hedflow.bundle import IMPROVE_SPLITS_FILE
 from hedflow.config import parse_config
 from hedflow.files import digest
+from hedflow.improve import find_layout
 from hedflow.provenance import code_digest
 from hedflow.registry import (
     identity_files,
@@ -26,6 +28,7 @@ try:
     CONFIG = parse_config(config)
     REGISTRY = read_registry(CONFIG.data.registry)
     NEEDED = needed_files(CONFIG.data, REGISTRY)
+    IMPROVE = find_layout(CONFIG.data.improve) if CONFIG.data.improve else None
 except HedflowError as error:
     raise WorkflowError(str(error)) from None
 
@@ -35,6 +38,8 @@ CONDA = "../envs/cpu.yaml"
 # Jobs import the hedflow that this Snakefile does, in an environment that has only its dependencies too.
 export_package()
 EXPERIMENTS = list(CONFIG.experiments)
+if IMPROVE:
+    BUNDLE_FILES = (*BUNDLE_FILES, IMPROVE_SPLITS_FILE)
 # Snakemake's cost is O(N^2) in the inputs of a rule, so runs are gathered in chunks.
 CHUNK = 200
 
@@ -50,6 +55,14 @@ wildcard_constraints:
 def raw(keys):
     """Paths of registry files below results/raw."""
     return [f"{RESULTS}/raw/{key}" for key in keys]
+
+
+def measurements():
+    """Inputs of the integration: each source's response files and the identity files, or a csa folder's."""
+    if IMPROVE:
+        return {"improve": str(IMPROVE.response), "identity": [str(path) for path in IMPROVE.identity]}
+    files = {name: raw(source_files(CONFIG.data, name)) for name in CONFIG.data.names}
+    return {**files, "identity": raw(identity_files(CONFIG.data, REGISTRY))}
 
 
 def wheel_of(wildcards):

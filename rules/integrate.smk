@@ -3,8 +3,7 @@
 
 rule integrate:
     input:
-        **{name: raw(source_files(CONFIG.data, name)) for name in CONFIG.data.names},
-        identity=raw(identity_files(CONFIG.data, REGISTRY)),
+        **measurements(),
     output:
         response=f"{RESULTS}/integration/response.parquet",
         cells=f"{RESULTS}/integration/cells.parquet",
@@ -20,9 +19,10 @@ rule integrate:
         mem_mb=4000,
     params:
         sources=list(CONFIG.data.names),
+        improve=CONFIG.data.improve,
         code=code_digest("hedflow.integrate"),
     message:
-        "Read, identify and merge " + ", ".join(CONFIG.data.names)
+        "Read, identify and merge " + (", ".join(CONFIG.data.names) or f"the studies in {CONFIG.data.improve}")
     script:
         "../scripts/integrate.py"
 

@@ -17,7 +17,8 @@ from hedflow.identity.drugs import parent
 from hedflow.plan import parts_of
 from hedflow.splits import Rows, make_rows, twin_groups
 
-DRUG_BLIND = ("drug_blind", "leave_one_drug_out", "drug_lists")
+DRUG_BLIND = ("drug_blind", "leave_one_drug_out", "drug_lists", "improve_drug_blind")
+CELL_BLIND = ("cell_blind", "improve_cell_blind")
 SHOWN = 5
 
 
@@ -33,7 +34,7 @@ def audit(kind: str, parts: Iterable[tuple[str, Rows]], bundle: Bundle) -> list[
     for label, rows in parts:
         if kind in DRUG_BLIND:
             _no_shared(kind, label, rows, twins[bundle.response["drug"].to_numpy()], _drug_names(bundle))
-        elif kind == "cell_blind":
+        elif kind in CELL_BLIND:
             _no_shared(kind, label, rows, cell, lambda row: str(bundle.cells["cell_name"].iloc[cell[row]]))
         else:
             pair = cell.astype(np.int64) * len(bundle.drugs) + bundle.response["drug"].to_numpy()

@@ -43,6 +43,9 @@ _INFORMED = {
     "drug_lists": _UNSEEN_DRUG,
     "random_pairs": BASELINES,
     "cell_blind": tuple(name for name in BASELINES if not name.startswith("cell_")),
+    "improve": BASELINES,
+    "improve_drug_blind": _UNSEEN_DRUG,
+    "improve_cell_blind": tuple(name for name in BASELINES if not name.startswith("cell_")),
 }
 _TOLERANCE = 1e-7  # AUC: an effect that moves less than this a round has converged (float32 resolution)
 _ROUNDS = 500

@@ -19,12 +19,17 @@ def main(arguments: list[str] | None = None) -> int:
     for name, function in COMMANDS.items():
         command = commands.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
         command.set_defaults(function=function)
-        if name in ("check", "plan"):
+        if name in ("check", "plan", "export-improve"):
             command.add_argument("--config", default="config.yaml", help="the configuration (config.yaml)")
         if name == "config":
             command.add_argument("--root", default=".", help="the project's folder")
         if name == "summary":
             command.add_argument("--results", help="the results folder (what config.yaml says)")
+        if name == "export-improve":
+            command.add_argument("experiment", help="whose splits are written; a name from `experiments`")
+            command.add_argument("--out", required=True, help="folder to write, for example csa_data")
+            command.add_argument("--genes", help="table of gene ids: Gene_Symbol (or Symbol) and Entrez, Ensembl")
+            command.add_argument("--mordred", action="store_true", help="drug_mordred.tsv too (needs mordredcommunity)")
         if name == "simulate":
             command.add_argument("out", help="folder to write")
             command.add_argument("--seed", type=int, default=0)
@@ -42,12 +47,17 @@ def main(arguments: list[str] | None = None) -> int:
 def check(given: argparse.Namespace) -> None:
     """Check a configuration and say what it will use."""
     from hedflow.config import load_config
+    from hedflow.improve import find_layout
     from hedflow.registry import left_out_files, needed_files, read_registry
 
     config = load_config(given.config)
     registry = read_registry(config.data.registry)
     files = needed_files(config.data, registry)
-    print(f"{given.config} is valid: sources {', '.join(config.data.names)}; {len(files)} files;")
+    if config.data.improve is not None:
+        find_layout(config.data.improve)
+        print(f"{given.config} is valid: {', '.join(config.data.names) or 'every study'} in {config.data.improve};")
+    else:
+        print(f"{given.config} is valid: sources {', '.join(config.data.names)}; {len(files)} files;")
     print(f"experiments {', '.join(config.experiments)}.")
     if left := left_out_files(config.data, registry):
         print(f"Found in a mirror only, so drugs they name may be missing: {', '.join(left)}.")
@@ -76,6 +86,22 @@ def plan(given: argparse.Namespace) -> None:
             print(table[["run", "method", "split", "seed"]].to_string(index=False))
 
 
+def export_improve(given: argparse.Namespace) -> None:
+    """Write the bundle and an experiment's splits in the layout of IMPROVE's csa data."""
+    from hedflow.bundle import open_bundle
+    from hedflow.config import load_config, nearest
+    from hedflow.improve.write import Extras, export_experiment
+    from hedflow.plan import make_plan
+
+    config = load_config(given.config)
+    if given.experiment not in config.experiments:
+        raise HedflowError(f"unknown experiment '{given.experiment}'{nearest(given.experiment, config.experiments)}")
+    bundle = open_bundle(Path(config.results) / "bundle", verify=True)
+    plan = make_plan(config, given.experiment, bundle)
+    extras = Extras(genes=Path(given.genes) if given.genes else None, mordred=given.mordred)
+    print(export_experiment(bundle, plan, Path(given.out), extras))
+
+
 def summary(given: argparse.Namespace) -> None:
     """Say where the report is and its most important numbers."""
     from hedflow.config import load_config
@@ -92,7 +118,14 @@ def simulate(given: argparse.Namespace) -> None:
     print(f"{given.out}: set data.mirror to it, and data.registry to {Path(given.out) / 'datasets.csv'}")
 
 
-COMMANDS = {"check": check, "config": write_config, "plan": plan, "summary": summary, "simulate": simulate}
+COMMANDS = {
+    "check": check,
+    "config": write_config,
+    "plan": plan,
+    "summary": summary,
+    "simulate": simulate,
+    "export-improve": export_improve,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

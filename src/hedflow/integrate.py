@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pandas as pd
 from hedflow import HedflowError
 from hedflow.identity.cells import describe_cells, map_cells, name_cells, read_depmap
 from hedflow.identity.drugs import describe_drugs, map_drugs, read_structures
+from hedflow.improve import Layout
+from hedflow.improve.read import identify, read_response
+from hedflow.improve.read import read_structures as read_chem_ids
 from hedflow.schemas import CELLS, DRUGS, RESPONSE, checked
-from hedflow.sources import read_source
+from hedflow.sources import check_scale, read_source
 from hedflow.tally import Tally
 
 # Noise and slow growth in the control put some AUCs a little above 1: those are set to 1. Twice the control's
@@ -50,7 +54,24 @@ def integrate(sources: dict[str, list[Path]], identity: list[Path]) -> Integrate
         cells = name_cells(cell_names)
     single = {source: table[~table["combination"]] for source, table in readings.items()}
     drugs = map_drugs(_names(single, "drug_name"), read_structures(identity))
+    return _merge(readings, cells, drugs, metadata)
 
+
+def integrate_improve(layout: Layout, studies: Sequence[str] | None = None) -> Integrated:
+    """Read and merge the studies of a csa folder, whose ids are its own.
+
+    Args:
+        studies: only these; None or none = every study of the folder.
+    """
+    readings = read_response(layout.response, studies or None)
+    for study, table in readings.items():
+        check_scale(study, table["auc"])
+    return _merge(readings, *identify(readings, read_chem_ids(layout.smiles)), metadata=None)
+
+
+def _merge(
+    readings: dict[str, pd.DataFrame], cells: pd.DataFrame, drugs: pd.DataFrame, metadata: pd.DataFrame | None
+) -> Integrated:
     tally = Tally([])
     parts = [_one_source(source, table, cells, drugs, tally) for source, table in readings.items()]
     response = pd.concat(parts, ignore_index=True)

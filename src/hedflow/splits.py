@@ -15,7 +15,7 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import Split, nearest
+from hedflow.config import IMPROVE_SPLITS, Split, nearest
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,10 @@ def twin_groups(fingerprints: np.ndarray) -> np.ndarray:
 
 
 def labels(split: Split, bundle: Bundle) -> list[str]:
-    """The names of a split's parts, one a run: `f0`... for folds, a drug's id for leave-one-drug-out, `lists`."""
+    """The names of a split's parts, one a run: `f0`... for folds, a drug's id for leave-one-drug-out, `lists`,
+    `CCLE_split_0`... for IMPROVE's."""
+    if split.kind in IMPROVE_SPLITS:
+        return _improve_labels(split, bundle)
     if split.kind == "leave_one_drug_out":
         chosen = None if split.drugs is None else set(find_drugs(bundle.drugs, split.drugs))
         return [id_ for i, id_ in enumerate(bundle.drugs["drug_id"]) if chosen is None or i in chosen]
@@ -45,6 +48,9 @@ def labels(split: Split, bundle: Bundle) -> list[str]:
 
 def make_rows(split: Split, label: str, bundle: Bundle) -> Rows:
     """The rows of one part of a split. The same split, label and bundle give the same rows anywhere."""
+    if split.kind in IMPROVE_SPLITS:
+        code = bundle.improve_split(label)
+        return _not_empty(split, label, Rows(*(np.flatnonzero(code == part).astype(np.int32) for part in range(3))))
     cell = bundle.response["cell"].to_numpy()
     drug = bundle.response["drug"].to_numpy()
     if split.kind == "cell_blind":
@@ -62,6 +68,10 @@ def make_rows(split: Split, label: str, bundle: Bundle) -> Rows:
         in_test = np.isin(drug, find_drugs(bundle.drugs, split.drugs or []))
         in_validation = np.isin(drug, find_drugs(bundle.drugs, split.validation_drugs or []))
     parts = Rows(*(np.flatnonzero(mask).astype(np.int32) for mask in _three(in_test, in_validation)))
+    return _not_empty(split, label, parts)
+
+
+def _not_empty(split: Split, label: str, parts: Rows) -> Rows:
     for name in ("train", "validation", "test"):
         if len(getattr(parts, name)) == 0:
             raise HedflowError(
@@ -69,6 +79,30 @@ def make_rows(split: Split, label: str, bundle: Bundle) -> Rows:
                 "share, or more data."
             )
     return parts
+
+
+def _improve_labels(split: Split, bundle: Bundle) -> list[str]:
+    """Names of the csa splits that the bundle has, of the wanted studies and numbers."""
+    known = [str(name).rsplit("_", 2) for name in bundle.manifest.get("improve_splits", {})]
+    if not known:
+        raise HedflowError(
+            f"split {split.kind}: the bundle has no split of IMPROVE's; it takes a csa folder (data.improve) with "
+            "files like splits/CCLE_split_0_train.txt."
+        )
+    studies = list(dict.fromkeys(study for study, _, _ in known))
+    for study in split.studies or ():
+        if study not in studies:
+            raise HedflowError(f"split {split.kind}: {study} has no split files{nearest(study, studies)}")
+    chosen = []
+    for study in split.studies or studies:
+        axes = [axis for axis in IMPROVE_SPLITS[split.kind] if any(k[:2] == [study, axis] for k in known)][:1]
+        numbers = [int(number) for name, axis, number in known if name == study and [axis] == axes]
+        wanted = numbers if split.use_folds is None else split.use_folds
+        lacking = sorted(set(wanted) - set(numbers))
+        if lacking:
+            raise HedflowError(f"split {split.kind}: use_folds has {lacking}, but {study} has the splits {numbers}.")
+        chosen += [f"{study}_{axes[0]}_{number}" for number in wanted]
+    return chosen
 
 
 def _three(test: np.ndarray, validation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

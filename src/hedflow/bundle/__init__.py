@@ -5,6 +5,8 @@
     drugs.npy          float32 (drugs, descriptors), raw; NaN where RDKit gives none
     fingerprints.npy   uint8 (drugs, bits)
     cells.parquet, drugs.parquet     who row i is
+    improve_splits.parquet           only of a csa folder: int8, row i is row i of the response, a column a split of
+                                     IMPROVE's; 0 train, 1 validation, 2 test, -1 none
     manifest.json      digest, file digests, feature names, counts
 
 This module reads bundles, `bundle.build` makes them: training imports only the reader, so that a change of the
@@ -25,6 +27,7 @@ from hedflow import HedflowError
 from hedflow.files import read_json, sha256
 
 FILES = ("response.parquet", "cells.npy", "drugs.npy", "fingerprints.npy", "cells.parquet", "drugs.parquet")
+IMPROVE_SPLITS_FILE = "improve_splits.parquet"
 FORMAT = 1
 
 
@@ -54,6 +57,12 @@ class Bundle:
     def drugs(self) -> pd.DataFrame:
         """drug_id, drug_name, smiles, names."""
         return pd.read_parquet(self.folder / "drugs.parquet")
+
+    def improve_split(self, name: str) -> np.ndarray:
+        """Part of each row in a split of IMPROVE's: int8 (rows,), 0 train, 1 validation, 2 test, -1 none."""
+        path = self.folder / IMPROVE_SPLITS_FILE
+        part: np.ndarray = pd.read_parquet(path, columns=[name])[name].to_numpy()
+        return part
 
     def array(self, name: str) -> np.ndarray:
         """`cells`, `drugs` or `fingerprints`."""

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from hedflow import HedflowError
-from hedflow.bundle import FILES, FORMAT
+from hedflow.bundle import FILES, FORMAT, IMPROVE_SPLITS_FILE
 from hedflow.config import Features
 from hedflow.features import descriptors, fingerprints, read_expression, usable_columns
 from hedflow.files import digest, sha256, write_json, write_npy, write_parquet
+from hedflow.improve import Layout
+from hedflow.improve.splits import parts_of_rows
 from hedflow.tally import Tally
 
 
@@ -23,8 +25,12 @@ def build_bundle(
     expression_files: Sequence[Path],
     features: Features,
     out: Path,
+    improve: Layout | None = None,
 ) -> pd.DataFrame:
-    """Write a bundle to `out` from the integrated tables; returns the rows lost (`schemas.LOSSES`)."""
+    """Write a bundle to `out` from the integrated tables; returns the rows lost (`schemas.LOSSES`).
+
+    With the csa folder `improve` that the tables come from, its splits are part of the bundle.
+    """
     # An id without a row would become the index -1, which is the last cell or drug.
     for name, known in (("cell_id", cells), ("drug_id", drugs)):
         unknown = response[name][~response[name].isin(known[name])]
@@ -61,6 +67,12 @@ def build_bundle(
     write_parquet(out / "cells.parquet", cells)
     write_parquet(out / "drugs.parquet", drugs)
     files = {name: sha256(out / name) for name in FILES}
+    splits = {}
+    if improve is not None:
+        part_of_row, counts = parts_of_rows(improve, table, cells, drugs)
+        write_parquet(out / IMPROVE_SPLITS_FILE, part_of_row)
+        files[IMPROVE_SPLITS_FILE] = sha256(out / IMPROVE_SPLITS_FILE)
+        splits = {"improve_splits": counts}
     write_json(
         out / "manifest.json",
         {
@@ -76,6 +88,7 @@ def build_bundle(
                 "genes": int(expression.shape[1] - len(genes)),
                 "descriptors": sorted(set(described.columns) - set(kinds)),
             },
+            **splits,
             "files": files,
         },
     )

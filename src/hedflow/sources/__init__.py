@@ -35,12 +35,16 @@ def read_source(source: str, paths: list[Path]) -> pd.DataFrame:
         raise HedflowError(f"no reader for the source '{source}'{nearest(source, READERS)}")
     table = READERS[source]({path.name: path for path in paths})
     table = checked(table.astype({"auc": float, "combination": bool}), READING, f"source {source}")
-    _check_scale(source, table["auc"])
+    check_scale(source, table["auc"])
     return table
 
 
-def _check_scale(source: str, auc: pd.Series[float]) -> None:
-    """A percentage or an area over the curve has its own signature; a few odd rows are counted elsewhere."""
+def check_scale(source: str, auc: pd.Series[float]) -> None:
+    """A percentage or an area over the curve has its own signature; a few odd rows are counted elsewhere.
+
+    Raises:
+        HedflowError: no row, or a median that no AUC of 0..1 with low = potent has.
+    """
     middle = auc.median()
     if len(auc) == 0:
         raise HedflowError(f"source {source}: the file has a header and no rows.")
