@@ -101,7 +101,8 @@ def parts_of_rows(
     for name, files in splits.items():
         study = str(FILE.fullmatch(f"{name}_train")["study"])  # type: ignore[index]  # find_splits matched it
         code = np.full(len(table), NONE, np.int8)
-        for stage, path in files.items():
+        for stage in STAGES:
+            path = files[stage]
             rows = read_rows(path, len(table))
             other = rows[source[rows] != study] if study != EVERY else rows[:0]
             if len(other):
