@@ -110,12 +110,16 @@ def read_source(source: str, paths: list[Path]) -> pd.DataFrame:
     table = table.reindex(columns=list(READING.columns))
     numbers = dict.fromkeys(["auc", *CURVE], float)
     table = checked(table.astype({**numbers, "combination": bool}), READING, f"source {source}")
-    _check_scale(source, table["auc"])
+    check_scale(source, table["auc"])
     return table
 
 
-def _check_scale(source: str, auc: pd.Series[float]) -> None:
-    """A percentage or an area over the curve has its own signature; a few odd rows are counted elsewhere."""
+def check_scale(source: str, auc: pd.Series[float]) -> None:
+    """A percentage or an area over the curve has its own signature; a few odd rows are counted elsewhere.
+
+    Raises:
+        HedflowError: no row, or a median that no AUC of 0..1 with low = potent has.
+    """
     middle = auc.median()
     if len(auc) == 0:
         raise HedflowError(f"source {source}: the file has a header and no rows.")

@@ -10,8 +10,12 @@ import pandas as pd
 from hedflow import HedflowError
 
 
-def read_table(path: Path, columns: Sequence[str], sep: str = ",", numbers: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: Sequence[str], sep: str = ",", numbers: Sequence[str] = (), optional: Sequence[str] = ()
+) -> pd.DataFrame:
     """The named columns of a delimited UTF-8 file, as text (a cell line may be called 697), `numbers` as floats.
+
+    Columns `optional` are taken where they are there.
 
     Empty fields become missing values; names such as `NA` or `None` stay text.
     """
@@ -29,8 +33,8 @@ def read_table(path: Path, columns: Sequence[str], sep: str = ",", numbers: Sequ
             f"{path}: expected the columns {', '.join(columns)}; {', '.join(missing)} missing. Found: "
             f"{', '.join(map(str, table.columns[:12]))}."
         )
-    table = table[list(columns)].copy()
-    for name in numbers:
+    table = table[[*columns, *(name for name in optional if name in table)]].copy()
+    for name in table.columns.intersection(list(numbers), sort=False):
         table[name] = _as_numbers(path, table[name])
     return table
 
