@@ -7,10 +7,11 @@ rule build_bundle:
         cells=rules.integrate.output.cells,
         drugs=rules.integrate.output.drugs,
         identity=rules.integrate.input.identity,
+        splits=[str(path) for path in IMPROVE.splits] if IMPROVE else [],
     output:
         manifest=f"{RESULTS}/bundle/manifest.json",
         losses=f"{RESULTS}/bundle/losses.parquet",
-        arrays=expand(f"{RESULTS}/bundle/{{file}}", file=bundle_files(VIEWS)),
+        arrays=expand(f"{RESULTS}/bundle/{{file}}", file=BUNDLE_FILES),
     log:
         f"{RESULTS}/logs/bundle.log",
     conda:
@@ -19,6 +20,7 @@ rule build_bundle:
         mem_mb=4000,
     params:
         features=CONFIG.features.model_dump(),
+        improve=CONFIG.data.improve,
         # Views are imported by name, which the digest cannot see.
         code=code_digest("hedflow.bundle.build", *map(module_of_view, VIEWS)),
     message:

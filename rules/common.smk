@@ -8,11 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from hedflow import HedflowError, high_error
-from hedflow.bundle import bundle_files
+from hedflow.bundle import IMPROVE_SPLITS_FILE, bundle_files
 from hedflow.config import parse_config
 from hedflow.features import in_order
 from hedflow.features import module_of as module_of_view
 from hedflow.files import digest
+from hedflow.improve import find_layout
 from hedflow.provenance import code_digest
 from hedflow.registry import (
     identity_files,
@@ -31,6 +32,7 @@ try:
     REGISTRY = read_registry(CONFIG.data.registry)
     NEEDED = needed_files(CONFIG.data, REGISTRY, CONFIG.curves)
     POINTS = point_files(CONFIG.data, CONFIG.curves, REGISTRY)
+    IMPROVE = find_layout(CONFIG.data.improve) if CONFIG.data.improve else None
 except HedflowError as error:
     raise WorkflowError(str(error)) from None
 
@@ -41,6 +43,7 @@ CONDA = "../envs/cpu.yaml"
 export_package()
 EXPERIMENTS = list(CONFIG.experiments)
 VIEWS = in_order(CONFIG.features.views)
+BUNDLE_FILES = (*bundle_files(VIEWS), *([IMPROVE_SPLITS_FILE] if IMPROVE else []))
 # Snakemake's cost is O(N^2) in the inputs of a rule, so runs are gathered in chunks.
 CHUNK = 200
 
@@ -56,6 +59,22 @@ wildcard_constraints:
 def raw(keys):
     """Paths of registry files below results/raw."""
     return [f"{RESULTS}/raw/{key}" for key in keys]
+
+
+def measurements():
+    """Inputs of the integration: each source's response files, dose points and identity files, or a csa folder's."""
+    if IMPROVE:
+        return {
+            "improve": str(IMPROVE.response),
+            "identity": [str(path) for path in IMPROVE.identity],
+            "points": [],
+        }
+    files = {name: raw(source_files(CONFIG.data, name)) for name in CONFIG.data.names}
+    return {
+        **files,
+        "identity": raw(identity_files(CONFIG.data, REGISTRY)),
+        "points": raw(POINTS.values()),
+    }
 
 
 def wheel_of(wildcards):

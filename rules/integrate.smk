@@ -3,9 +3,7 @@
 
 rule integrate:
     input:
-        **{name: raw(source_files(CONFIG.data, name)) for name in CONFIG.data.names},
-        identity=raw(identity_files(CONFIG.data, REGISTRY)),
-        points=raw(POINTS.values()),
+        **measurements(),
     output:
         response=f"{RESULTS}/integration/response.parquet",
         cells=f"{RESULTS}/integration/cells.parquet",
@@ -22,6 +20,7 @@ rule integrate:
         mem_mb=4000,
     params:
         sources=list(CONFIG.data.names),
+        improve=CONFIG.data.improve,
         points=list(POINTS),
         curves=CONFIG.curves.model_dump(),
         quality=CONFIG.quality.model_dump(),
@@ -29,7 +28,7 @@ rule integrate:
         # Readers are imported by name, which the digest cannot see.
         code=code_digest("hedflow.integrate", *map(module_of_source, CONFIG.data.names)),
     message:
-        "Read, identify and merge " + ", ".join(CONFIG.data.names)
+        "Read, identify and merge " + (", ".join(CONFIG.data.names) or f"the studies in {CONFIG.data.improve}")
     script:
         "../scripts/integrate.py"
 

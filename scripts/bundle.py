@@ -7,6 +7,7 @@ import pandas as pd
 from hedflow.bundle.build import build_bundle
 from hedflow.config import Features
 from hedflow.files import write_parquet
+from hedflow.improve import find_layout
 from hedflow.script import job, paths
 
 with job(snakemake):
@@ -16,5 +17,6 @@ with job(snakemake):
         feature_files=paths(snakemake.input.identity),
         features=Features(**snakemake.params.features),
         out=Path(snakemake.output.manifest).parent,
+        improve=find_layout(snakemake.params.improve) if snakemake.params.improve else None,
     )
     write_parquet(snakemake.output.losses, losses)

@@ -17,7 +17,7 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from hedflow import UNKNOWN, HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import Split
+from hedflow.config import IMPROVE_SPLITS, Split
 from hedflow.identity.parents import parent
 from hedflow.plan import parts_of
 from hedflow.splits import Rows, make_rows, twin_groups
@@ -31,13 +31,17 @@ DRUG_BLIND = (
     "disjoint",
     "auc_range",
     "high_error",
+    "improve_drug_blind",
 )
-CELL_BLIND = ("cell_blind", "tissue_blind", "disjoint")
+CELL_BLIND = ("cell_blind", "tissue_blind", "disjoint", "improve_cell_blind")
+# A (cell, drug) pair is in one part only, though its drug and its cell are in several.
+PAIR_BLIND = ("random_pairs", "improve")
 # Why a row is used nowhere, for the kinds that leave some out.
 UNUSED = {
     "disjoint": "a held-out drug or cell together with one of another part",
     "tissue_blind": "cell line of unknown tissue",
     "leave_source_out": "pair that a held-out source measured too",
+    **dict.fromkeys(IMPROVE_SPLITS, "not named by the split's files"),
 }
 SHOWN = 5
 # The pairs of parts that must share nothing: else a test would not be blind, nor the early stopping.
@@ -74,7 +78,7 @@ def audit(
     if kind == "leave_source_out":
         source = bundle.response["source"].to_numpy(dtype=str)
         units.append((pd.factorize(source)[0], lambda row: str(source[row])))
-    if kind == "random_pairs" or (kind == "leave_source_out" and split.shared_pairs == "remove"):
+    if kind in PAIR_BLIND or (kind == "leave_source_out" and split.shared_pairs == "remove"):
         same = twins if kind == "leave_source_out" else drug
         units.append((cell.astype(np.int64) * len(bundle.drugs) + same, lambda row: f"pair in row {row}"))
     records = []

@@ -47,6 +47,9 @@ _INFORMED = {
         _UNSEEN_DRUG,
     ),
     "random_pairs": BASELINES,
+    "improve": BASELINES,
+    "improve_drug_blind": _UNSEEN_DRUG,
+    "improve_cell_blind": _UNSEEN_CELL,
     "leave_source_out": BASELINES,
     "cell_blind": _UNSEEN_CELL,
     # An unseen tissue has no mean either.

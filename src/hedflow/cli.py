@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.set_defaults(function=function)
         if name == "identity":
             command.add_argument("name", help="a cell line or drug as a source spells it, or an id")
-        if name in ("check", "plan", "identity"):
+        if name in ("check", "plan", "identity", "export-improve"):
             command.add_argument("--config", default="config.yaml", help="the configuration (config.yaml)")
         if name == "config":
             command.add_argument("--root", default=".", help="the project's folder")
@@ -29,6 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--results", help="the results folder (what config.yaml says)")
         if name == "published-curves":
             command.add_argument("mirror", help="folder with the screens' files (data.mirror)")
+        if name == "export-improve":
+            command.add_argument("experiment", help="whose splits are written; a name from `experiments`")
+            command.add_argument("--out", required=True, help="folder to write, for example csa_data")
+            command.add_argument("--genes", help="table of gene ids: Gene_Symbol (or Symbol) and Entrez, Ensembl")
+            command.add_argument("--mordred", action="store_true", help="drug_mordred.tsv too (needs mordredcommunity)")
         if name == "simulate":
             command.add_argument("out", help="folder to write")
             command.add_argument("--seed", type=int, default=0)
@@ -46,12 +51,17 @@ def main(arguments: list[str] | None = None) -> int:
 def check(given: argparse.Namespace) -> None:
     """Check a configuration and say what it will use."""
     from hedflow.config import load_config
+    from hedflow.improve import find_layout
     from hedflow.registry import left_out_files, needed_files, read_registry
 
     config = load_config(given.config)
     registry = read_registry(config.data.registry)
     files = needed_files(config.data, registry, config.curves)
-    print(f"{given.config} is valid: sources {', '.join(config.data.names)}; {len(files)} files;")
+    if config.data.improve is not None:
+        find_layout(config.data.improve)
+        print(f"{given.config} is valid: {', '.join(config.data.names) or 'every study'} in {config.data.improve};")
+    else:
+        print(f"{given.config} is valid: sources {', '.join(config.data.names)}; {len(files)} files;")
     print(f"experiments {', '.join(config.experiments)}.")
     if left := left_out_files(config.data, registry):
         print(f"Found in a mirror only, so drugs they name may be missing: {', '.join(left)}.")
@@ -91,6 +101,32 @@ def identity(given: argparse.Namespace) -> None:
     print(explain(load_config(given.config), given.name))
 
 
+def export_improve(given: argparse.Namespace) -> None:
+    """Write the bundle and an experiment's splits in the layout of IMPROVE's csa data."""
+    from hedflow.bundle import open_bundle
+    from hedflow.config import load_config, nearest
+    from hedflow.high_error import read_drug_errors
+    from hedflow.improve.write import Extras, export_experiment
+    from hedflow.plan import make_plan
+
+    config = load_config(given.config)
+    if given.experiment not in config.experiments:
+        raise HedflowError(f"unknown experiment '{given.experiment}'{nearest(given.experiment, config.experiments)}")
+    results = Path(config.results)
+    bundle = open_bundle(results / "bundle", verify=True)
+    earlier = config.experiments[given.experiment].split.experiment
+    tables = results / earlier / "tables" if earlier else None
+    plan = make_plan(config, given.experiment, bundle, tables)
+    response = results / "integration" / "response.parquet"
+    extras = Extras(
+        genes=Path(given.genes) if given.genes else None,
+        mordred=given.mordred,
+        response=response if response.is_file() else None,
+        errors=read_drug_errors(tables) if tables else None,
+    )
+    print(export_experiment(bundle, plan, Path(given.out), extras))
+
+
 def summary(given: argparse.Namespace) -> None:
     """Say where the report is and its most important numbers."""
     from hedflow.config import load_config
@@ -122,6 +158,7 @@ COMMANDS = {
     "identity": identity,
     "summary": summary,
     "simulate": simulate,
+    "export-improve": export_improve,
 }
 
 if __name__ == "__main__":

@@ -41,6 +41,9 @@ SplitKind = Literal[
     "leave_source_out",
     "auc_range",
     "high_error",
+    "improve",
+    "improve_drug_blind",
+    "improve_cell_blind",
 ]
 # The keys of a split that decide its rows, by kind; `kind`, `validation` and `seed` always do.
 SPLIT_KEYS: dict[str, tuple[str, ...]] = {
@@ -56,6 +59,16 @@ SPLIT_KEYS: dict[str, tuple[str, ...]] = {
     "leave_source_out": ("shared_pairs",),
     "auc_range": ("ranges",),
     "high_error": ("experiment", "high_error_z", "drugs"),
+    # `studies` and `use_folds` choose among the split files; the rows are theirs.
+    "improve": (),
+    "improve_drug_blind": (),
+    "improve_cell_blind": (),
+}
+# Kinds whose parts are IMPROVE's own split files -> the words for them in the files' names, best first.
+IMPROVE_SPLITS = {
+    "improve": ("split",),
+    "improve_drug_blind": ("drug", "split"),
+    "improve_cell_blind": ("cell", "split"),
 }
 FOLDED = tuple(kind for kind, keys in SPLIT_KEYS.items() if "folds" in keys)
 LossName = Literal["mse", "mae", "mae_poly", "mae_exp"]
@@ -84,17 +97,33 @@ class Data(Strict):
         "mirror, all with one.",
     )
     registry: str = Field("resources/datasets.csv", description="Table of the files: place, sha256, licence.")
+    improve: str | None = Field(
+        None,
+        description="Folder in the layout of IMPROVE's csa data (raw_data/y_data/response.tsv and so on), to be used "
+        "instead of the screens' own files: responses, ids, structures and expression are then the folder's. "
+        "`sources` = null takes every study in it.",
+    )
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Data:
+        if self.improve is not None and self.mirror is not None:
+            raise ValueError("`improve` and `mirror` are two origins of the data; set one of them to null")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The sources in use, in their fixed order."""
+        """The sources in use, in their fixed order; of a csa folder those that are named, or none for all."""
+        if self.sources is None and self.improve is not None:
+            return ()
         if self.sources is None:
             return SOURCES if self.mirror else WHEEL_SOURCES
         return tuple(name for name in SOURCES if name in self.sources)
 
     @property
     def annotated(self) -> bool:
-        """Whether cells get DepMap ids and DepMap expression: not in the wheel-only edition."""
+        """Whether cells get DepMap ids and DepMap expression: not in the wheel-only edition, nor of a csa folder."""
+        if self.improve is not None:
+            return False
         return self.mirror is not None or not set(self.names) <= set(WHEEL_SOURCES)
 
 
@@ -273,10 +302,17 @@ class Split(Strict):
         "tissue_blind (of tissues), scaffold (of Bemis-Murcko scaffolds), tanimoto_cluster (of clusters of similar "
         "drugs), disjoint (of drugs and of cells at once). Else: leave_one_drug_out (one drug a run), drug_lists (the "
         "drugs named below), leave_source_out (one source a run), auc_range (the drugs whose mean AUC lies in a "
-        "range, one range a run), high_error (the high error drugs of another experiment).",
+        "range, one range a run), high_error (the high error drugs of another experiment). With data.improve also the "
+        "folder's own split files: improve (random rows), improve_drug_blind, improve_cell_blind (files named drug or "
+        "cell, else those named split; the audit proves that they are blind to it).",
     )
     folds: int = Field(5, ge=2, le=100, description="How many folds, for the kinds that have some.")
-    use_folds: list[int] | None = Field(None, description="Only these folds, counted from 0. null = all.")
+    use_folds: list[int] | None = Field(
+        None, description="Only these folds, or IMPROVE's splits of these numbers, counted from 0. null = all."
+    )
+    studies: list[str] | None = Field(
+        None, description="improve, improve_...: split files of these studies only (or `all`). null = every study's."
+    )
     drugs: list[str] | None = Field(
         None, description="leave_one_drug_out: only these drugs, by name or id. drug_lists: the test drugs."
     )
@@ -316,7 +352,12 @@ class Split(Strict):
             raise ValueError("a high_error split needs `experiment`, the one whose high error drugs it holds out")
         if self.experiment and self.kind != "high_error":
             raise ValueError(f"`experiment` belongs to a high_error split, and this one is {self.kind}")
-        wrong = [fold for fold in self.use_folds or [] if not 0 <= fold < self.folds]
+        if self.studies and self.kind not in IMPROVE_SPLITS:
+            raise ValueError(f"`studies` belongs to {', '.join(IMPROVE_SPLITS)}, not to {self.kind}")
+        numbered = self.kind in IMPROVE_SPLITS  # by its files, whatever `folds` says
+        wrong = [fold for fold in self.use_folds or [] if fold < 0 or (fold >= self.folds and not numbered)]
+        if wrong and numbered:
+            raise ValueError(f"use_folds has {wrong}, but splits are numbered from 0")
         if wrong:
             raise ValueError(f"use_folds has {wrong}, but the folds are 0 to {self.folds - 1}")
         edges = self.edges
@@ -470,7 +511,8 @@ class Config(Strict):
             if VIEWS[view].depmap and not self.data.annotated:
                 raise ValueError(
                     f"features.views names {view}, which comes with DepMap's table, and the wheel-only edition has "
-                    "none; set data.mirror, or data.sources to all you want, or leave the view out"
+                    "none, nor has a csa folder (data.improve); set data.mirror, or data.sources to all you want, or "
+                    "leave the view out"
                 )
         has = {*self.features.views, ALWAYS}
         for name, experiment in self.experiments.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,12 @@ from hedflow.identity.drugs import describe_drugs, map_drugs
 from hedflow.identity.parents import Stereo
 from hedflow.identity.structures import read_structures
 from hedflow.identity.synonyms import read_synonyms
+from hedflow.improve import Layout
+from hedflow.improve.read import identify, read_response
+from hedflow.improve.read import read_structures as read_chem_ids
 from hedflow.schemas import CELLS, CURVE, DRUGS, RESPONSE, checked
 from hedflow.sources import read_points, read_source
+from hedflow.sources.scales import check_auc
 from hedflow.tally import Tally
 
 # Noise and slow growth in the control put some AUCs a little above 1: those are set to 1. Twice the control's
@@ -69,10 +74,40 @@ def integrate(
     else:
         cells = name_cells(cell_names)
     drugs = map_drugs(_names(readings, "drug_name"), read_structures(identity), read_synonyms(identity), stereo)
-    cells, drugs = _with_rows(cells, readings, "cell_name"), _with_rows(drugs, readings, "drug_name")
+    found = pd.concat(fitted.values(), ignore_index=True) if fitted else NO_CURVES
+    return _merge(readings, cells, drugs, metadata, quality or Quality(), found)
 
+
+def integrate_improve(
+    layout: Layout,
+    studies: Sequence[str] | None = None,
+    quality: Quality | None = None,
+    stereo: Stereo = "ignore",
+) -> Integrated:
+    """Read and merge the studies of a csa folder, whose ids are its own and whose curves are fitted already.
+
+    Args:
+        studies: only these; None or none = every study of the folder.
+        quality, stereo: as of `integrate`.
+    """
+    readings = read_response(layout.response, studies or None)
+    for study, table in readings.items():
+        check_auc(study, table["auc"])
+    cells, drugs = identify(readings, read_chem_ids(layout.smiles, stereo))
+    return _merge(readings, cells, drugs, None, quality or Quality(), NO_CURVES)
+
+
+def _merge(
+    readings: dict[str, pd.DataFrame],
+    cells: pd.DataFrame,
+    drugs: pd.DataFrame,
+    metadata: pd.DataFrame | None,
+    rules: Quality,
+    curves: pd.DataFrame,
+) -> Integrated:
+    """The tables of this step from readings and who their names are."""
+    cells, drugs = _with_rows(cells, readings, "cell_name"), _with_rows(drugs, readings, "drug_name")
     tally = Tally([])
-    rules = quality or Quality()
     parts = [_one_source(source, table, cells, drugs, rules, tally) for source, table in readings.items()]
     response = pd.concat(parts, ignore_index=True)
     if response.empty:
@@ -86,7 +121,7 @@ def integrate(
         losses=tally.table(),
         cell_identity=cells,
         drug_identity=drugs,
-        curves=pd.concat(fitted.values(), ignore_index=True) if fitted else NO_CURVES,
+        curves=curves,
     )
 
 

@@ -159,7 +159,9 @@ def _available(data: Data, entry: Entry) -> bool:
 
 
 def needed_files(data: Data, registry: dict[str, Entry], curves: Curves | None = None) -> tuple[str, ...]:
-    """Keys of every file that this configuration reads."""
+    """Keys of every file that this configuration reads; none with a csa folder, which is read where it lies."""
+    if data.improve is not None:
+        return ()
     keys = [key for source in data.names for key in source_files(data, source)]
     keys += [key for key in point_files(data, curves or Curves(), registry).values() if key not in keys]
     keys += identity_files(data, registry)

@@ -18,6 +18,7 @@ from hedflow import HedflowError
 from hedflow.analysis import TABLES
 from hedflow.figures.style import shown
 from hedflow.files import atomic, read_json
+from hedflow.improve import CELL
 
 SHOWN_DRUGS = 10
 METHODS = (
@@ -321,10 +322,13 @@ def _data(results: Path, left_out: Sequence[str]) -> list[str]:
     start = losses.groupby("source", sort=False)["rows_before"].max()
     sources = "; ".join(f"{s} {n:,} of {start[s]:,}" for s, n in manifest["sources"].items())
     by_name = (cells["route"] == "name").any()
+    by_csa = (cells["route"] == CELL).all()
     identity = (
         "Cell lines are matched by exact name in capitals without punctuation, since the wheel-only edition has no "
         f"annotation tables; {int((cells['route'] == 'ambiguous name').sum())} names that then collapse are left out"
         if by_name
+        else "Cell lines and drugs are those of a folder in the layout of IMPROVE's csa data, by its own ids"
+        if by_csa
         else "Cell lines are DepMap models, found by CCLE name, COSMIC id, Cellosaurus accession or normalised name"
     )
     return [
@@ -337,15 +341,17 @@ def _data(results: Path, left_out: Sequence[str]) -> list[str]:
         "",
         _clipped(results),
         "",
-        _fitted(results),
-        "",
+        *([] if by_csa else [_fitted(results), ""]),
         *(
             [f"Not to be had without a mirror, so drugs they name may be missing: {', '.join(left_out)}.", ""]
             if left_out
             else []
         ),
-        "AUC is each provider's own on a scale of 0 to 1, low = potent; dose ranges differ between sources, so a row "
-        "of one is not comparable with a row of another to the last digit.",
+        "AUC is as the csa folder gives it, low = potent: in IMPROVE's data the area under the fitted curve over 4 to "
+        "10 of -log10 M, divided by 6, the same for every study."
+        if by_csa
+        else "AUC is each provider's own on a scale of 0 to 1, low = potent; dose ranges differ between sources, so a "
+        "row of one is not comparable with a row of another to the last digit.",
         "",
     ]
 

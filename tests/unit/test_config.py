@@ -127,7 +127,7 @@ def experiment(**keys: Any) -> dict[str, Any]:
 
 BAD: dict[str, tuple[dict[Any, Any], str]] = {
     "unknown key, top": ({"analisys": {}}, "unknown key 'analisys'; did you mean analysis or quality?"),
-    "unknown key, depth 1": ({"data": {"miror": "x"}}, "unknown key 'data.miror'; did you mean mirror?"),
+    "unknown key, depth 1": ({"data": {"miror": "x"}}, "unknown key 'data.miror'; did you mean mirror or improve?"),
     "unknown key, depth 2": (
         {"models": {"uno": {"widht": 3}}},
         "unknown key 'models.uno.widht'; did you mean width?",
@@ -142,7 +142,7 @@ BAD: dict[str, tuple[dict[Any, Any], str]] = {
     ),
     "unknown key, nothing near": (
         {"data": {"zzz": 1}},
-        "unknown key 'data.zzz'. Valid: mirror, sources, registry.",
+        "unknown key 'data.zzz'. Valid: mirror, sources, registry, improve.",
     ),
     "key that is a number": ({1: 2}, "'1' is 1, but keys should be strings"),
     "wrong source": (

@@ -4,6 +4,8 @@
     cells.parquet, drugs.parquet     who row i is
     <view>.npy         one a view of `features.views` (expression, descriptors, ...): (cells or drugs, columns),
                        raw values, float32 with NaN where there is none; fingerprints uint8
+    improve_splits.parquet           only of a csa folder: int8, row i is row i of the response, a column a split of
+                                     IMPROVE's; 0 train, 1 validation, 2 test, -1 none
     manifest.json      digest, file digests, counts, and of each view its axis, file and columns
 
 This module reads bundles, `bundle.build` makes them: training imports only the reader, so that a change of the
@@ -25,6 +27,7 @@ from hedflow import HedflowError
 from hedflow.files import read_json, sha256
 
 TABLES = ("response.parquet", "cells.parquet", "drugs.parquet")
+IMPROVE_SPLITS_FILE = "improve_splits.parquet"
 FORMAT = 2
 
 
@@ -73,6 +76,12 @@ class Bundle:
         """A view by name, one row a cell or a drug."""
         array: np.ndarray = np.load(self.folder / self.view(name)["file"], mmap_mode="r", allow_pickle=False)
         return array
+
+    def improve_split(self, name: str) -> np.ndarray:
+        """Part of each row in a split of IMPROVE's: int8 (rows,), 0 train, 1 validation, 2 test, -1 none."""
+        path = self.folder / IMPROVE_SPLITS_FILE
+        part: np.ndarray = pd.read_parquet(path, columns=[name])[name].to_numpy()
+        return part
 
 
 def open_bundle(folder: str | Path, verify: bool = False) -> Bundle:

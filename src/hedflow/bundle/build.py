@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from hedflow import HedflowError
-from hedflow.bundle import FORMAT, bundle_files
+from hedflow.bundle import FORMAT, IMPROVE_SPLITS_FILE, bundle_files
 from hedflow.config import Features
 from hedflow.features import ALWAYS, VIEWS, compute_drugs, in_order, read_cells, usable_columns
 from hedflow.files import digest, sha256, write_json, write_npy, write_parquet
+from hedflow.improve import Layout
+from hedflow.improve.splits import parts_of_rows
 from hedflow.tally import Tally
 
 
@@ -24,11 +26,13 @@ def build_bundle(
     feature_files: Sequence[Path],
     features: Features,
     out: Path,
+    improve: Layout | None = None,
 ) -> pd.DataFrame:
     """Write a bundle to `out` from the integrated tables; returns the rows lost (`schemas.LOSSES`).
 
     Args:
         feature_files: the files that cell views are read from, expression and mutations for one.
+        improve: the csa folder that the tables come from; its splits are then part of the bundle.
     """
     # An id without a row would become the index -1, which is the last cell or drug.
     for name, known in (("cell_id", cells), ("drug_id", drugs)):
@@ -68,7 +72,8 @@ def build_bundle(
             **missing,
         }
     sources = {str(name): int(count) for name, count in kept["source"].value_counts(sort=False).items()}
-    _write(out, indexed, cells, drugs, arrays, described, sources)
+    splits = parts_of_rows(improve, indexed, cells, drugs) if improve else None
+    _write(out, indexed, cells, drugs, arrays, described, sources, splits)
     return losses
 
 
@@ -106,6 +111,7 @@ def _write(
     arrays: dict[str, np.ndarray],
     views: dict[str, dict[str, Any]],
     sources: dict[str, int],
+    splits: tuple[pd.DataFrame, dict[str, dict[str, int]]] | None,
 ) -> None:
     """Write the bundle's files, its manifest last."""
     # Until every file is new there is no manifest: a bundle half overwritten is no bundle.
@@ -115,7 +121,13 @@ def _write(
     write_parquet(out / "drugs.parquet", drugs)
     for name, array in arrays.items():
         write_npy(out / f"{name}.npy", array)
-    files = {name: sha256(out / name) for name in bundle_files(views)}
+    names, counted = list(bundle_files(views)), {}
+    if splits is not None:
+        part_of_row, counts = splits
+        write_parquet(out / IMPROVE_SPLITS_FILE, part_of_row)
+        names.append(IMPROVE_SPLITS_FILE)
+        counted = {"improve_splits": counts}
+    files = {name: sha256(out / name) for name in names}
     write_json(
         out / "manifest.json",
         {
@@ -126,6 +138,7 @@ def _write(
             "drugs": len(drugs),
             "sources": sources,
             "views": views,
+            **counted,
             "files": files,
         },
     )

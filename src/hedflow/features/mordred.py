@@ -22,8 +22,8 @@ def compute(smiles: pd.Series[str], settings: Features) -> pd.DataFrame:
         from mordred import Calculator, descriptors
     except ImportError:
         raise HedflowError(
-            "features.views names mordred, which needs the package mordredcommunity; install it (pip install "
-            "'hedflow[mordred]'), or leave mordred out."
+            "Mordred's descriptors need the package mordredcommunity; install it (pip install 'hedflow[mordred]'), or "
+            "leave mordred out of features.views (of an export: leave out --mordred)."
         ) from None
     calculator = Calculator(descriptors, ignore_3D=True)
     with np.errstate(all="ignore"), warnings.catch_warnings():

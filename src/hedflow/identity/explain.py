@@ -14,6 +14,7 @@ from hedflow.identity.cells import normalise as normalise_cell
 from hedflow.identity.drugs import disagreeing
 from hedflow.identity.sections import Annotation, read_annotation
 from hedflow.identity.synonyms import normalise as normalise_drug
+from hedflow.improve import CELL, find_layout
 from hedflow.registry import identity_files, read_registry
 
 
@@ -35,11 +36,17 @@ def explain(config: Config, name: str) -> str:
         names = [*cells["cell_name"].unique(), *drugs["drug_name"].unique()]
         said = nearest(name, names)
         raise HedflowError(f"no source has a cell line or drug called '{name}'{said}")
-    keys = identity_files(config.data, read_registry(config.data.registry))
-    known = read_annotation([folder / "raw" / key for key in keys], config.identity.stereo)
+    known = read_annotation(_identity_paths(config), config.identity.stereo)
     lines = [line for row in found_cells.to_dict("records") for line in _cell(row, cells, known)]
     lines += [line for row in found_drugs.to_dict("records") for line in _drug(row, drugs, known)]
     return "\n".join(lines)
+
+
+def _identity_paths(config: Config) -> list[Path]:
+    if config.data.improve is not None:
+        return find_layout(config.data.improve).identity
+    keys = identity_files(config.data, read_registry(config.data.registry))
+    return [Path(config.results) / "raw" / key for key in keys]
 
 
 def _rows(table: pd.DataFrame, kind: str, name: str, normalise: Callable[[str], str]) -> pd.DataFrame:
@@ -60,6 +67,8 @@ def _cell(row: dict[Any, Any], cells: pd.DataFrame, known: Annotation) -> list[s
         lines.append(f"  is {row['cell_id']} ({line}), by {row['route']}")
     else:
         lines.append(f"  has no id: {row['reason']}")
+    if row["route"] == CELL:
+        return [*lines, "  a csa folder (data.improve) carries its own ids"]
     if known.cells is None:
         return [*lines, "  the wheel-only edition has no annotation: the id is the name without punctuation"]
     for answer in known.cells.answers(row["source"], row["cell_name"]):

@@ -15,6 +15,8 @@ from hedflow.identity.parents import BLOCKS, Stereo, is_complex, parts, standard
 from hedflow.identity.remarks import read_remarks
 from hedflow.identity.structures import read_structures
 from hedflow.identity.synonyms import normalise, read_synonyms
+from hedflow.improve import CELL, SMILES_FILE
+from hedflow.improve.read import read_smiles
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What identity is found in; `cells` is None in the wheel-only edition, which has no annotation of lines."""
+    """What identity is found in; `cells` is None in the wheel-only edition and of a csa folder: no annotation."""
 
     drugs: DrugTables
     cells: CellTables | None
@@ -39,7 +41,10 @@ class Annotation:
 def read_annotation(paths: list[Path], stereo: Stereo = "ignore") -> Annotation:
     """Read the identity files of a configuration."""
     by_name = {path.name: path for path in paths}
-    drugs = DrugTables(read_structures(paths), read_synonyms(paths), stereo)
+    tables = read_structures(paths)
+    if SMILES_FILE in by_name:
+        tables.append((SMILES_FILE, dict(read_smiles(by_name[SMILES_FILE]))))
+    drugs = DrugTables(tables, read_synonyms(paths), stereo)
     if "CCLE.RData" not in by_name:
         return Annotation(drugs, None, None, {})
     metadata = read_depmap(by_name["CCLE.RData"])["metadata"]
@@ -55,7 +60,9 @@ def cell_sections(cells: pd.DataFrame, known: Annotation) -> list[Section]:
     """Sections on cell lines, from `cells` (cell_identity.parquet)."""
     counts = cells.pivot_table(index="source", columns="route", values="cell_name", aggfunc="count", fill_value=0)
     text = "Native names of each source by the route that answered; `none` has no id, and its rows are left out."
-    if known.cells is None:
+    if (cells["route"] == CELL).all():
+        text = "A folder in the layout of IMPROVE's csa data carries its own ids, which are taken as they are."
+    elif known.cells is None:
         text = (
             "The wheel-only edition has no annotation of cell lines: an id is the name in capitals without "
             "punctuation, and names of one source that then collapse get none. Set data.mirror for DepMap ids."

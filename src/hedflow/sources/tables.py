@@ -47,8 +47,12 @@ def read_bytes(path: Path) -> bytes:
         raise HedflowError(f"{path}: expected a file that can be read, but {one_line(error.strerror)}.") from None
 
 
-def read_table(path: Path, columns: Sequence[str], sep: str = ",", numbers: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: Path, columns: Sequence[str], sep: str = ",", numbers: Sequence[str] = (), optional: Sequence[str] = ()
+) -> pd.DataFrame:
     """The named columns of a delimited UTF-8 file, as text (a cell line may be called 697), `numbers` as floats.
+
+    Columns `optional` are taken where they are there.
 
     Empty fields and those that a short row lacks become missing values; names such as `NA` or `None` stay text.
 
@@ -87,8 +91,9 @@ def read_table(path: Path, columns: Sequence[str], sep: str = ",", numbers: Sequ
                 f"{path}: column {name!r} has a line break in data row {int(broken.to_numpy().argmax()) + 1}; expected "
                 "one row a line: a quotation mark that is not closed has swallowed the lines after it."
             )
-    table = table[[names.index(name) for name in columns]].set_axis(list(columns), axis=1)
-    for name in numbers:
+    wanted = [*columns, *(name for name in optional if name in names)]
+    table = table[[names.index(name) for name in wanted]].set_axis(wanted, axis=1)
+    for name in (name for name in numbers if name in wanted):
         table[name] = _as_numbers(path, table[name])
     return table
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import FOLDED, Split
+from hedflow.config import FOLDED, IMPROVE_SPLITS, Split
 from hedflow.splits.groups import twin_groups
 from hedflow.splits.kinds import find_drugs, labels, make_masks, range_names
 
@@ -45,6 +45,8 @@ def _remedy(split: Split) -> str:
         return "raise `similarity` (a low one joins most drugs into one cluster), or use fewer folds"
     if split.kind == "leave_source_out":
         return "the sources measure the same pairs; set `shared_pairs` to keep, or add sources"
+    if split.kind in IMPROVE_SPLITS:
+        return "its files name none that the bundle has (the manifest's improve_splits counts them); choose others"
     if split.kind in FOLDED:
         return "use fewer folds, a larger `validation` share, or more data"
     return "leave more drugs for it, or use more data"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hedflow import UNKNOWN, HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import Split, nearest
+from hedflow.config import IMPROVE_SPLITS, Split, nearest
 from hedflow.splits.groups import cluster_groups, scaffold_groups, twin_groups
 
 # Test, validation, and train: True where a row of the response is in it. A row may be in none.
@@ -20,8 +20,10 @@ def labels(split: Split, bundle: Bundle) -> list[str]:
     """The names of a split's parts, one a run.
 
     `f0`... for folds, a drug's id for leave-one-drug-out, a source's name, `auc0.3-0.4` for ranges that have
-    drugs, else the one part's name: `lists`, `high`.
+    drugs, `CCLE_split_0` for IMPROVE's, else the one part's name: `lists`, `high`.
     """
+    if split.kind in IMPROVE_SPLITS:
+        return _improve_labels(split, bundle)
     if split.kind == "leave_one_drug_out":
         chosen = None if split.drugs is None else set(find_drugs(bundle.drugs, split.drugs))
         return [id_ for i, id_ in enumerate(bundle.drugs["drug_id"]) if chosen is None or i in chosen]
@@ -171,8 +173,8 @@ def _tissue(split: Split, bundle: Bundle) -> np.ndarray:
     known = tissue != UNKNOWN
     if not known.any():
         raise HedflowError(
-            f"split {split.kind}: no cell line has a tissue: the wheel-only edition has no annotation. Set "
-            "data.mirror, or data.sources to all you want, or split by cell_blind."
+            f"split {split.kind}: no cell line has a tissue: the wheel-only edition and csa folders have no "
+            "annotation. Set data.mirror, or data.sources to all you want, or split by cell_blind."
         )
     numbers = np.where(known, np.unique(tissue, return_inverse=True)[1].reshape(-1), -1)
     return _of_rows(bundle, "cell", numbers)
@@ -283,6 +285,39 @@ def _source(split: Split, label: str, bundle: Bundle) -> Masks:
     return test, validation, train
 
 
+# ---- IMPROVE's own split files
+
+
+def _improve_labels(split: Split, bundle: Bundle) -> list[str]:
+    """Names of the csa splits that the bundle has, of the wanted studies and numbers."""
+    known = [str(name).rsplit("_", 2) for name in bundle.manifest.get("improve_splits", {})]
+    if not known:
+        raise HedflowError(
+            f"split {split.kind}: the bundle has no split of IMPROVE's; it takes a csa folder (data.improve) with "
+            "files like splits/CCLE_split_0_train.txt."
+        )
+    studies = list(dict.fromkeys(study for study, _, _ in known))
+    for study in split.studies or ():
+        if study not in studies:
+            raise HedflowError(f"split {split.kind}: {study} has no split files{nearest(study, studies)}")
+    chosen = []
+    for study in split.studies or studies:
+        axes = [axis for axis in IMPROVE_SPLITS[split.kind] if any(k[:2] == [study, axis] for k in known)][:1]
+        numbers = [int(number) for name, axis, number in known if name == study and [axis] == axes]
+        wanted = numbers if split.use_folds is None else split.use_folds
+        lacking = sorted(set(wanted) - set(numbers))
+        if lacking:
+            raise HedflowError(f"split {split.kind}: use_folds has {lacking}, but {study} has the splits {numbers}.")
+        chosen += [f"{study}_{axes[0]}_{number}" for number in wanted]
+    return chosen
+
+
+def _improve(split: Split, label: str, bundle: Bundle) -> Masks:
+    """The files' rows; a row of the bundle that they do not name is used nowhere."""
+    part = bundle.improve_split(label)
+    return part == 2, part == 1, part == 0
+
+
 _KINDS: dict[str, Callable[[Split, str, Bundle], Masks]] = {
     "drug_blind": _by_folds(_twins),
     # The same pair measured by two sources is one pair: else its twin would tell the answer.
@@ -297,6 +332,7 @@ _KINDS: dict[str, Callable[[Split, str, Bundle], Masks]] = {
     "high_error": _high_error,
     "auc_range": _range,
     "leave_source_out": _source,
+    **dict.fromkeys(IMPROVE_SPLITS, _improve),
 }
 
 
