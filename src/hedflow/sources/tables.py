@@ -50,7 +50,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_table(path: Path, columns: Sequence[str], sep: str = ",", numbers: Sequence[str] = ()) -> pd.DataFrame:
-    """The named columns of a delimited UTF-8 file (packed if called .gz): text (a line may be 697), `numbers` as floats.
+    """The named columns of a delimited UTF-8 file (packed if .gz): text (a line may be 697), `numbers` as floats.
 
     Empty fields and those that a short row lacks become missing values; names such as `NA` or `None` stay text.
 
