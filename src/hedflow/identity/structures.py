@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from hedflow import HedflowError
-from hedflow.sources.tables import one_line, read_bytes, read_sheets, read_table
+from hedflow.sources.tables import one_line, parse_table, read_bytes, read_sheets, read_table
 
 StructureTable = tuple[str, dict[str, str]]  # label, name -> SMILES
 BHK_COLUMNS = ("unique.drugid", "CCLE.drugid", "CTRPv2.drugid", "gCSI.drugid", "GDSC1000.drugid", "CGP.drugid")
@@ -79,9 +79,10 @@ def _read_ctrp_zip(path: Path) -> dict[str, str]:
     content = read_bytes(path)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive, archive.open(member) as f:
-            return _pairs(pd.read_csv(f, sep="\t", dtype=str), "cpd_name", "cpd_smiles")
-    except Exception as error:  # zipfile's and zlib's, NotImplementedError, pandas', KeyError for a column
-        raise HedflowError(f"{path}: expected {member} with cpd_name and cpd_smiles, but {one_line(error)}.") from None
+            table = f.read()
+    except Exception as error:  # zipfile's and zlib's, NotImplementedError for a way of packing
+        raise HedflowError(f"{path}: expected a zip with {member}, but {one_line(error)}; get it anew.") from None
+    return _pairs(parse_table(path / member, table, ["cpd_name", "cpd_smiles"], sep="\t"), "cpd_name", "cpd_smiles")
 
 
 def _read_bhk(path: Path, column: str = "smiles") -> dict[str, str]:

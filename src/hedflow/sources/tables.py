@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,7 +52,7 @@ def read_bytes(path: Path) -> bytes:
 def read_table(
     path: Path, columns: Sequence[str], sep: str = ",", numbers: Sequence[str] = (), optional: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """The named columns of a delimited UTF-8 file, as text (a cell line may be called 697), `numbers` as floats.
+    """The named columns of a delimited UTF-8 file (packed if .gz): text (a line may be 697), `numbers` as floats.
 
     Columns `optional` are taken where they are there.
 
@@ -61,6 +63,18 @@ def read_table(
             field, a column missing or there twice, or text where a number should be.
     """
     content = read_bytes(path)
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise HedflowError(f"{path}: expected a whole gzip file, but {one_line(error)}; get it anew.") from None
+    return parse_table(path, content, columns, sep, numbers)
+
+
+def parse_table(
+    path: Path, content: bytes, columns: Sequence[str], sep: str = ",", numbers: Sequence[str] = ()
+) -> pd.DataFrame:
+    """`read_table` of bytes; `path` is what the sentences name."""
     expected = f"{path}: expected a table in UTF-8 separated by {sep!r}, but "
     if what := other_kind(content):
         raise HedflowError(f"{expected}this is {what}.")
