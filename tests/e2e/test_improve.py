@@ -6,6 +6,7 @@ import pandas as pd
 import yaml
 
 from hedflow.files import read_json
+from hedflow.improve import PARAMETERS
 
 
 def test_an_export_is_read_by_the_workflow_as_its_source(project) -> None:
@@ -17,8 +18,20 @@ def test_an_export_is_read_by_the_workflow_as_its_source(project) -> None:
     config["experiments"]["toy"]["split"] = {"kind": "improve_drug_blind", "studies": ["all"]}
     (project.folder / "toy.yaml").write_text(yaml.safe_dump(config))
     assert "retrieve" not in project.jobs("plans")
-    done = project.snakemake("plans", "back/integration/lost_rows.png")
+    done = project.snakemake("plans", "back/report/answer.rst", "back/integration/identity.html")
     assert done.returncode == 0, done.stdout
+    assert "by its own ids" in (project.folder / "back/report/answer.rst").read_text()
+    assert "carries its own ids" in (project.folder / "back/integration/identity.html").read_text()
+    # The parameters of the curves that were fitted or given in the first project are those of the second.
+    response, returned = (
+        pd.read_parquet(project.folder / results / "integration/response.parquet")
+        .sort_values(["source", "cell_id", "drug_id"])
+        .set_index(["source", "cell_id", "drug_id"])
+        for results in ("results", "back")
+    )
+    kept = response.loc[returned.index, list(PARAMETERS.values())]
+    assert kept["r2"].notna().any()
+    pd.testing.assert_frame_equal(returned[list(PARAMETERS.values())], kept, rtol=1e-7)
     second = read_json(project.folder / "back" / "bundle" / "manifest.json")
     for name in ("response.parquet", "expression.npy", "descriptors.npy", "fingerprints.npy"):
         assert second["files"][name] == first["files"][name]
