@@ -68,11 +68,16 @@ def read_table(
             content = gzip.decompress(content)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise HedflowError(f"{path}: expected a whole gzip file, but {one_line(error)}; get it anew.") from None
-    return parse_table(path, content, columns, sep, numbers)
+    return parse_table(path, content, columns, sep, numbers, optional)
 
 
 def parse_table(
-    path: Path, content: bytes, columns: Sequence[str], sep: str = ",", numbers: Sequence[str] = ()
+    path: Path,
+    content: bytes,
+    columns: Sequence[str],
+    sep: str = ",",
+    numbers: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> pd.DataFrame:
     """`read_table` of bytes; `path` is what the sentences name."""
     expected = f"{path}: expected a table in UTF-8 separated by {sep!r}, but "
