@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 
 from hedflow import HedflowError
 from hedflow.curves.fit import BOUNDS, Options, fit_curves
-from hedflow.curves.growth import doublings_from_counts, growth_rate
+from hedflow.curves.growth import doublings_from_counts, fit_growth, growth_rate
 from hedflow.curves.hill import auc_fixed, dose_reaching, dss1, hill, mean_viability
 
 EINF = st.floats(0, 1)
@@ -263,3 +263,22 @@ def test_growth_rate_is_its_formula_over_counts(viability: float, doublings: flo
     assert growth_rate(2.0**-doublings, doublings) == pytest.approx(0, abs=1e-9)  # as many as at the start
     assert growth_rate(0.0, doublings) == -1
     assert np.isnan(growth_rate(0.5, 0.0))
+
+
+def test_fitted_growth_rates_do_not_depend_on_how_fast_the_control_divides() -> None:
+    rng = np.random.default_rng(9)
+    x = np.linspace(4, 9, 16)
+    doublings = rng.uniform(1, 4, 60)
+    rate = hill(x, -0.4, 6.3, 1.4)  # a cytotoxic drug: cells are lost at high doses
+    viability = 2 ** (doublings[:, None] * (np.log2(rate + 1) - 1))
+    curve = np.repeat(np.arange(60), len(x))
+    points = (curve, np.tile(10**-x, 60), viability.ravel(), np.repeat(doublings, len(x)))
+    fitted = fit_growth(*points)
+    assert (fitted["status"] == "converged").all()
+    assert fitted["gr_inf"].to_numpy() == pytest.approx(-0.4, abs=1e-3)
+    assert fitted["gec50"].to_numpy() == pytest.approx(6.3, abs=1e-3)
+    assert hill(fitted["gr50"], -0.4, 6.3, 1.4) == pytest.approx(0.5, abs=1e-3)
+    area = integral(lambda at: float(1 - hill(at, -0.4, 6.3, 1.4)), 4, 9, 6.3) / 5
+    assert fitted["gr_aoc"].to_numpy() == pytest.approx(area, abs=1e-3)
+    unknown = fit_growth(points[0], points[1], points[2], np.full(len(curve), np.nan))
+    assert (unknown["status"] == "too few doses").all()

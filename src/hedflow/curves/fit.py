@@ -63,7 +63,7 @@ class Options:
 COLUMNS = (
     "points", "doses", "x_low", "x_high", "status", "steps",
     "einf", "ec50", "hs", "e0", "einf_se", "ec50_se", "hs_se", "e0_se", "rss", "rmse", "r2",
-    "auc_fixed", "auc_tested", "ic50", "dss1",
+    "auc_fixed", "auc_tested", "aac_tested", "ic50", "dss1",
 )  # fmt: skip
 
 
@@ -83,7 +83,8 @@ def fit_curves(
         range (-log10 M); `status` (one of STATUS); `einf`, `ec50` (-log10 M), `hs`, `e0`, and their standard errors
         `_se` (NaN for a parameter at its bound, or without a degree of freedom left); `rss`, `rmse` (fractions, of the
         plain residuals) and `r2`; `auc_fixed` and `auc_tested` (mean viability over 10^-10..10^-4 M and over the tested
-        range, low = potent; AAC = 1 - AUC); `ic50` (-log10 M, only if reached within the tested doses); `dss1`.
+        range, low = potent), `aac_tested` = 1 - `auc_tested` (high = potent); `ic50` (-log10 M, only if reached within
+        the tested doses); `dss1`.
         A curve with fewer distinct doses than parameters has the status `too few doses` and NaN.
 
     Raises:
@@ -174,6 +175,7 @@ def _derive(fitted: dict[str, np.ndarray]) -> None:
     tested = fitted["x_low"], fitted["x_high"]
     fitted["auc_fixed"] = hill.auc_fixed(*shape)
     fitted["auc_tested"] = hill.mean_viability(*tested, *shape)
+    fitted["aac_tested"] = 1 - fitted["auc_tested"]
     ic50 = hill.dose_reaching(0.5, *shape)
     fitted["ic50"] = np.where(ic50 >= fitted["x_low"], ic50, np.nan)
     fitted["dss1"] = hill.dss1(*tested, *shape)
