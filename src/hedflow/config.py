@@ -509,10 +509,11 @@ class Config(Strict):
         """Views need their files, and models of experiments their views."""
         for view in self.features.views:
             if VIEWS[view].depmap and not self.data.annotated:
+                lacks = "the wheel-only edition has none; set data.mirror, or data.sources to all you want, or"
+                if self.data.improve is not None:
+                    lacks = "a csa folder (data.improve) has none;"
                 raise ValueError(
-                    f"features.views names {view}, which comes with DepMap's table, and the wheel-only edition has "
-                    "none, nor has a csa folder (data.improve); set data.mirror, or data.sources to all you want, or "
-                    "leave the view out"
+                    f"features.views names {view}, which comes with DepMap's table, and {lacks} leave the view out"
                 )
         has = {*self.features.views, ALWAYS}
         for name, experiment in self.experiments.items():

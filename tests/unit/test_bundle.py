@@ -329,7 +329,7 @@ def test_unreadable_structure_is_named(small: Tables, expression: list[Path], tm
 
 
 def test_without_expression_files() -> None:
-    with pytest.raises(HedflowError, match=r"expected expression in CCLE\.RData or GDSC_EXP\.pkl"):
+    with pytest.raises(HedflowError, match=r"expected expression in CCLE\.RData, GDSC_EXP\.pkl or"):
         read_cells("expression", [Path("other.csv")])
 
 

@@ -291,6 +291,10 @@ def config(views: list[str] | None = None, data: dict[str, object] | None = None
         ({}, "experiment 'e' uses model 'm', which reads the view 'mutations', and the bundle has not got it; add mut"),
         ({"views": BOTH}, "which reads the view 'mordred'"),
         ({"views": [*BOTH, "mordred"], "data": {"mirror": None}}, "wheel-only edition has none; set data.mirror"),
+        (
+            {"views": [*BOTH, "mordred"], "data": {"improve": "csa_data"}},
+            "a csa folder (data.improve) has none; leave the view out",
+        ),
         ({"views": ["mordred"]}, "views has no view of cells; add one of expression, mutations"),
         ({"cell_features": ["mordred"]}, "cell_features names mordred, a view of drugs; views of cells are expression"),
         ({"drug_features": ["mutations"]}, "drug_features names mutations, a view of cells; views of drugs are desc"),
