@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hedflow import HedflowError
+from hedflow.alignment import fit_alignment
 from hedflow.bundle import open_bundle
 from hedflow.config import Model, Split, Training, parse_config
 from hedflow.files import read_json, write_parquet
@@ -224,6 +225,23 @@ def test_the_record(trained, world_bundle):
     assert record["device"] == "cpu"
     assert record["versions"]["torch"] == torch.__version__
     assert set(record["seconds"]) == {"load", "train", "predict"}
+
+
+def test_aligned_scales_are_learnt_and_taken_back(trained, world_bundle, tmp_path):
+    predictions, record = train(tmp_path, world_bundle, training={**QUICK, "align": "CTRPv2"})
+    rows = make_rows(Split(folds=3), "f0", world_bundle)
+    expected = fit_alignment(world_bundle.response.iloc[rows.train], "CTRPv2")
+    assert record["alignment"] == expected.summary()
+    assert expected.knots
+    assert trained[2]["alignment"] is None
+    # Sources that are mapped are predicted on their own scale, so what is predicted for them changes.
+    source = world_bundle.response["source"].to_numpy()[predictions["row"]]
+    mapped = np.isin(source, list(expected.knots))
+    other = trained[1]["auc_pred"].to_numpy()
+    assert np.abs(predictions["auc_pred"].to_numpy() - other)[mapped].max() > 1e-4
+    assert predictions["auc_pred"].between(0, 1).all()
+    error = {name: record["metrics"]["mae"] for name, record in (("aligned", record), ("own", trained[2]))}
+    assert error["aligned"] < 1.3 * error["own"]  # taken to the wrong scale, it would be far off
 
 
 def test_another_process_makes_the_same_bytes(trained, world_bundle, tmp_path):
