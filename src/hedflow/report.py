@@ -30,7 +30,7 @@ NOISE = (
     "A floor is the error that a model would have that knew each pair's true AUC. By plates: the same source's curves "
     "of one pair on several plates. By repeats: pairs that the source lists more than once (in GDSC other screens, "
     "with other doses: more than noise; an R² below 0 is more than the source's whole spread). By other sources: what "
-    "other laboratories confirm of it; rough with few sources, and too low for GDSC, whose two screens share a laboratory."
+    "other laboratories confirm of it; rough with few sources, too low for GDSC, whose screens share a laboratory."
 )
 
 
