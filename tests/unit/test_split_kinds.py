@@ -173,16 +173,19 @@ for text in sys.argv[2:]:
         out[f"{split.kind} {label}"] = hashlib.sha256(parts).hexdigest()
 print(json.dumps(out))
 """
-    splits = [
-        split_of(kind, three, similarity=0.7, drugs=None) for kind in KINDS if kind not in ("drug_lists", "high_error")
-    ]
+    every_drug = {"leave_one_drug_out": {"drugs": None}}
+    splits = [split_of(kind, three, similarity=0.7, **every_drug.get(kind, {})) for kind in KINDS]
     command = [sys.executable, "-c", code, str(three.folder), *(split.model_dump_json() for split in splits)]
     found = [
         json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout)
         for env in ({**os.environ, "PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": s} for s in "12")
     ]
     assert found[0] == found[1]
-    assert {key.split()[0] for key in found[0]} == {split.kind for split in splits}
+    parts = Counter(key.split()[0] for key in found[0])
+    assert set(parts) == set(KINDS)
+    assert parts["drug_blind"] == parts["cell_blind"] == parts["random_pairs"] == 3
+    assert parts["leave_one_drug_out"] == len(three.drugs)
+    assert parts["drug_lists"] == 1
 
 
 # --- each kind's own law

@@ -1,9 +1,6 @@
 """Splits on real bundle folders: what a run is blind to, that nothing is lost, that anybody gets the same rows."""
 
-import json
 import string
-import subprocess
-import sys
 import tempfile
 from itertools import combinations
 from pathlib import Path
@@ -208,36 +205,6 @@ def test_validation_takes_its_share(bundle):
     for share, units_wanted in ((0.01, 1), (0.3, 2), (0.7, 4)):  # of the 6 groups that 3 folds of 9 leave
         rows = make_rows(Split(folds=3, validation=share), "f0", bundle)
         assert len(set(units("drug_blind", bundle)[rows.validation])) == units_wanted
-
-
-def test_another_process_makes_the_same_rows(bundle):
-    code = """
-import hashlib, json, sys
-from hedflow.bundle import open_bundle
-from hedflow.config import Split
-from hedflow.splits import labels, make_rows
-bundle = open_bundle(sys.argv[1])
-out = {}
-for text in sys.argv[2:]:
-    split = Split(**json.loads(text))
-    for label in labels(split, bundle):
-        rows = make_rows(split, label, bundle)
-        parts = b"|".join(x.tobytes() for x in (rows.train, rows.validation, rows.test))
-        out[f"{split.kind} {label}"] = hashlib.sha256(parts).hexdigest()
-print(json.dumps(out))
-"""
-    kinds = [splits_of(kind) for kind in (*FOLDED, "leave_one_drug_out", "drug_lists")]
-    command = [sys.executable, "-c", code, str(bundle.folder), *(split.model_dump_json() for split in kinds)]
-    found = [
-        json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout)
-        for env in ({**_environment(), "PYTHONHASHSEED": "1"}, {**_environment(), "PYTHONHASHSEED": "2"})
-    ]
-    assert found[0] == found[1]
-    assert len(found[0]) == 3 * 3 + 12 + 1
-
-
-def _environment():
-    return {"PYTHONPATH": ":".join(sys.path)}
 
 
 def test_drugs_are_found_by_any_name(bundle):
