@@ -59,7 +59,7 @@ def read_annotation(paths: list[Path], stereo: Stereo = "ignore") -> Annotation:
 def cell_sections(cells: pd.DataFrame, known: Annotation) -> list[Section]:
     """Sections on cell lines, from `cells` (cell_identity.parquet)."""
     counts = cells.pivot_table(index="source", columns="route", values="cell_name", aggfunc="count", fill_value=0)
-    text = "Native names of each source by the route that answered; those under none have no id: their rows are left out."
+    text = "Native names of each source by the route that answered; those under none have no id: their rows are lost."
     if (cells["route"] == CELL).all():
         text = "A folder in the layout of IMPROVE's csa data carries its own ids, which are taken as they are."
     elif known.cells is None:
