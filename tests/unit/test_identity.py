@@ -625,6 +625,9 @@ def test_explain_says_every_route(world: World, world_integrated: Integrated, tm
     assert by_id.startswith("drug '")
     with pytest.raises(HedflowError, match=r"called 'Erlotinip'; did you mean .*rlotinib"):
         explain(config, "Erlotinip")
+    (tmp_path / "raw" / identity_files(data, registry)[0]).unlink()
+    with pytest.raises(HedflowError, match="no such file, which this configuration reads"):
+        explain(config, "T-T")
 
 
 # ---- the real tables

@@ -46,7 +46,14 @@ def _identity_paths(config: Config) -> list[Path]:
     if config.data.improve is not None:
         return find_layout(config.data.improve).identity
     keys = identity_files(config.data, read_registry(config.data.registry))
-    return [Path(config.results) / "raw" / key for key in keys]
+    paths = [Path(config.results) / "raw" / key for key in keys]
+    for path in paths:
+        if not path.is_file():
+            raise HedflowError(
+                f"{path}: no such file, which this configuration reads; run `snakemake bundle` with it, or name the "
+                "configuration that the results were made with by --config."
+            )
+    return paths
 
 
 def _rows(table: pd.DataFrame, kind: str, name: str, normalise: Callable[[str], str]) -> pd.DataFrame:
