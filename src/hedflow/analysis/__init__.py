@@ -2,5 +2,6 @@
 
 TABLES = (
     "runs", "methods", "contrasts", "ranges", "drugs", "cells", "high_error_drugs", "ranking", "cell_ranking",
-    "ranking_differences", "shift_curve", "equal_cost", "scores", "comparison",
+    "ranking_differences", "shift_curve", "equal_cost", "scores", "comparison", "candidates",
+    "shown_lines",
 )  # fmt: skip

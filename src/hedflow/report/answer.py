@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import subprocess
-import sys
-import tempfile
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hedflow import HedflowError
 from hedflow.analysis import TABLES
 from hedflow.figures.style import shown
-from hedflow.files import atomic, read_json
-from hedflow.improve import CELL
+from hedflow.files import read_json
+from hedflow.report.data import data_section
+from hedflow.report.page import image, table
 
 SHOWN_DRUGS = 10
 METHODS = (
@@ -48,7 +42,7 @@ def make_answer(
         page, found = _experiment(results / name, name, pd.read_parquet(results / "integration" / "noise.parquet"))
         pages += page
         numbers[name] = found
-    return "\n".join([*pages, *_data(results, left_out)]) + "\n", numbers
+    return "\n".join([*pages, *data_section(results, left_out)]) + "\n", numbers
 
 
 def _experiment(folder: Path, name: str, noise: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:
@@ -57,15 +51,15 @@ def _experiment(folder: Path, name: str, noise: pd.DataFrame) -> tuple[list[str]
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
     lines += [sentence + "\n" for sentence in _sentences(tables, numbers)]
     lines += _unused(read_json(folder / "audit.json"))
-    lines += _image(folder / "figures" / "tradeoff.png")
+    lines += image(folder / "figures" / "tradeoff.png")
     lines += ["", METHODS, ""]
-    lines += _table(_methods(tables))
+    lines += table(_methods(tables))
     lines += [_kept_epochs(tables["runs"]), ""]
     lines += ["", "**How much of the error is the measurement's own?** By source:", ""]
-    lines += _table(_floors(tables["methods"], noise))
+    lines += table(_floors(tables["methods"], noise))
     lines += [NOISE, ""]
     lines += ["", f"**High error drugs** of {numbers['reference']}, the worst {SHOWN_DRUGS}:", ""]
-    lines += _table(_drugs(tables["high_error_drugs"])) if len(tables["high_error_drugs"]) else ["None.", ""]
+    lines += table(_drugs(tables["high_error_drugs"])) if len(tables["high_error_drugs"]) else ["None.", ""]
     return lines, numbers
 
 
@@ -289,151 +283,3 @@ def _drugs(table: pd.DataFrame) -> pd.DataFrame:
             "nearest training drug": [f"{row.nearest} ({row.similarity:.2f})" for row in worst.itertuples()],
         }
     )
-
-
-def _table(table: pd.DataFrame) -> list[str]:
-    """A reStructuredText list table."""
-    lines = [".. list-table::", "   :header-rows: 1", ""]
-    for row in [list(table.columns), *table.to_numpy().tolist()]:
-        lines += [f"   {'*' if i == 0 else ' '} - {_escaped(str(cell))}" for i, cell in enumerate(row)]
-    return [*lines, ""]
-
-
-def _escaped(text: str) -> str:
-    """Text that reStructuredText and Jinja, which renders the page, leave as it is."""
-    for sign in "\\*`|_":
-        text = text.replace(sign, f"\\{sign}")
-    return text.replace("{", "(").replace("}", ")")
-
-
-def _image(path: Path) -> list[str]:
-    # docutils refuses lines over 10,000 characters; browsers pass over line ends in an address.
-    encoded = textwrap.wrap(base64.b64encode(path.read_bytes()).decode(), 5_000)
-    opening = f'<img alt="{path.stem}" style="max-width:46rem" src="data:image/png;base64,'
-    return [".. raw:: html", "", *(f"   {line}" for line in (opening, *encoded, '">')), ""]
-
-
-def _data(results: Path, left_out: Sequence[str]) -> list[str]:
-    manifest = read_json(results / "bundle" / "manifest.json")
-    losses = pd.read_parquet(results / "integration_report.parquet")
-    cells = pd.read_parquet(results / "integration" / "cell_identity.parquet")
-    ids = pd.read_parquet(results / "integration" / "drug_identity.parquet", columns=["drug_id"])["drug_id"]
-    kept = "connectivity and stereochemistry" if ids.dropna().str.contains("-").any() else "connectivity"
-    start = losses.groupby("source", sort=False)["rows_before"].max()
-    sources = "; ".join(f"{s} {n:,} of {start[s]:,}" for s, n in manifest["sources"].items())
-    by_name = (cells["route"] == "name").any()
-    by_csa = (cells["route"] == CELL).all()
-    identity = (
-        "Cell lines are matched by exact name in capitals without punctuation, since the wheel-only edition has no "
-        f"annotation tables; {int((cells['route'] == 'ambiguous name').sum())} names that then collapse are left out"
-        if by_name
-        else "Cell lines and drugs are those of a folder in the layout of IMPROVE's csa data, by its own ids"
-        if by_csa
-        else "Cell lines are DepMap models, found by CCLE name, COSMIC id, Cellosaurus accession or normalised name"
-    )
-    return [
-        "The data",
-        "--------",
-        "",
-        f"{manifest['rows']:,} rows (one a cell line, drug and source) of {manifest['cells']} cell lines and "
-        f"{manifest['drugs']} drugs: {sources}. {identity}. A drug is its parent structure ({kept}). "
-        f"Features: {_views(manifest['views'])}. Bundle {manifest['digest']}.",
-        "",
-        _clipped(results),
-        "",
-        *([] if by_csa else [_fitted(results), ""]),
-        *(
-            [f"Not to be had without a mirror, so drugs they name may be missing: {', '.join(left_out)}.", ""]
-            if left_out
-            else []
-        ),
-        "AUC is as the csa folder gives it, low = potent: in IMPROVE's data the area under the fitted curve over 4 to "
-        "10 of -log10 M, divided by 6, the same for every study."
-        if by_csa
-        else "AUC is each provider's own on a scale of 0 to 1, low = potent; dose ranges differ between sources, so a "
-        "row of one is not comparable with a row of another to the last digit.",
-        "",
-    ]
-
-
-def pack_report(config: dict[str, Any], out: str | Path, target: str, stylesheet: str | Path) -> None:
-    """Have Snakemake pack the results that `target` asks for into one self-contained page.
-
-    It is a run of Snakemake inside a run: it reads metadata and writes the page, so it needs no lock. It gets
-    the outer run's configuration as a file, whatever that was put together from.
-    """
-    with tempfile.TemporaryDirectory() as folder, atomic(out) as page:
-        configuration = Path(folder) / "config.json"
-        configuration.write_text(json.dumps(config))
-        command = [sys.executable, "-m", "snakemake", target, "--nolock", "--cores", "1"]
-        command += ["--configfile", str(configuration), "--report", str(page)]
-        command += ["--report-stylesheet", str(stylesheet)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        print(done.stdout)
-        if done.returncode != 0:
-            last = done.stdout.strip().splitlines()[-1:] or ["no message"]
-            raise HedflowError(f"snakemake --report failed: {last[0]}")
-
-
-def _fitted(results: Path) -> str:
-    """Which sources' AUC are of curves that were fitted here."""
-    curves = pd.read_parquet(results / "integration" / "curves.parquet", columns=["source", "status", "used"])
-    if curves.empty:
-        return "No dose points were at hand: every AUC is the provider's."
-    curves["converged"] = curves["status"] == "converged"
-    counts = curves.astype({"used": bool}).groupby("source", sort=False)[["converged", "used"]].agg(["size", "sum"])
-    said = [
-        f"{source!s} {row['used', 'size']:,} ({row['converged', 'sum']:,} converged, {row['used', 'sum']:,} used)"
-        for source, row in counts.iterrows()
-    ]
-    return (
-        f"Hill curves fitted to dose points: {'; '.join(said)}. CCLE's AUC is over the fixed range 1e-10 to 1e-4 "
-        "M; the others' over the tested doses, as their providers'. All other AUCs are the provider's."
-    )
-
-
-def _views(views: dict[str, dict[str, Any]]) -> str:
-    """Each view with its number of columns, and how many cell lines have none of it."""
-    said = []
-    for name, view in views.items():
-        imputed = view.get("cells_imputed")
-        lacking = f" (training means for {imputed} cell lines without them)" if imputed else ""
-        said.append(f"{name} {len(view['columns']):,}{lacking}")
-    return ", ".join(said)
-
-
-def _clipped(results: Path) -> str:
-    response = pd.read_parquet(
-        results / "integration" / "response.parquet", columns=["source", "clipped", "replicates"]
-    )
-    sums = response.groupby("source", sort=False)[["clipped", "replicates"]].sum()
-    said = [
-        f"{name} {row.clipped:,} ({row.clipped / row.replicates:.1%})" for name, row in sums.iterrows() if row.clipped
-    ]
-    return f"Measurements with an AUC above 1, set to 1: {', '.join(said) or 'none'}."
-
-
-def headline(results: str | Path) -> str:
-    """What `make run` ends with: where the report is, and the three numbers that matter most."""
-    results = Path(results)
-    lines = [f"The report: {results / 'report.html'}"]
-    if not (results / "report" / "answer.json").is_file():
-        raise HedflowError(f"{results / 'report' / 'answer.json'}: no such file; run `snakemake` first.")
-    for name, found in read_json(results / "report" / "answer.json").items():
-        size = f"{found['runs']} runs, {found['rows']:,} test rows, {found['drugs']} drugs"
-        lines.append(f"{name} ({found['split']}, {size}):")
-        reference, best = found["reference"], found["best_low"]
-        if found["low"]:
-            lines.append(f"  1. error on potent pairs (AUC < 0.5), {best} against {reference}: {_said(found['low'])}")
-            lines.append(f"  2. its cost on the rest: {_said(found['rest'])}")
-        else:
-            lines.append(f"  1. error on potent pairs (AUC < 0.5), {reference}: {found['reference_mae_low']}")
-            lines.append(f"  2. high error drugs: {found['high_error_drugs']} of {found['drugs']}")
-        against = f"{found['best_overall']} against the strongest naive baseline ({found['strongest_naive']})"
-        lines.append(f"  3. {against}: {_said(found['against_naive'])}")
-    return "\n".join(lines)
-
-
-def _said(contrast: dict[str, Any]) -> str:
-    interval = "no interval" if contrast["lower"] is None else f"{contrast['lower']:+.4f} to {contrast['upper']:+.4f}"
-    return f"MAE {contrast['difference']:+.4f} [{interval}] ({contrast['relative']:+.0%})"
