@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from hedflow import HedflowError
+from hedflow.analysis.experiment import Experiment
+from hedflow.bundle import Bundle
 from hedflow.config import nearest
 from hedflow.identity.synonyms import normalise
 
@@ -15,6 +17,25 @@ _FLAT = 1e-6  # AUC; predictions of one list that spread no more than this put n
 LIST = ["source", "cell"]
 # Why the report shows a line, in its order.
 WHY = ["asked for", "best", "median", "worst"]
+
+
+def candidates_tables(experiment: Experiment, lines: pd.DataFrame, bundle: Bundle) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`candidates_table` of all lines and `shown_lines_table` of those the report shows.
+
+    They are of the methods, and of the naive baseline that orders drugs best.
+
+    Args:
+        lines: the table `cell_ranking`.
+    """
+    settings, naive = experiment.settings, ordering_baseline(experiment.naive)
+    names = [*experiment.methods, *([naive] if naive else [])]
+    ranked, frames = ({name: every[name] for name in names} for every in (experiment.ranked, experiment.frames))
+    chosen = shown_lines(lines, experiment.reference, settings.show_cells)
+    given = (bundle.cells, bundle.drugs, settings.top_k)
+    return (
+        candidates_table(ranked, frames, *given),
+        shown_lines_table(ranked, frames, chosen, lines, *given),
+    )
 
 
 def candidates_table(
@@ -148,7 +169,7 @@ def shown_lines_table(
 
 
 def ordering_baseline(naive: Mapping[str, pd.DataFrame]) -> str | None:
-    """The naive baseline of the lowest squared error among those that tell the drugs of a line apart; None if none does."""
+    """Of the naive baselines that tell the drugs of a line apart the one of the lowest squared error, if there is one."""
     errors = {}
     for name, frame in naive.items():
         spread = frame.groupby([frame["source"].astype(str), frame["cell"]])["auc_pred"].agg(np.ptp)

@@ -64,6 +64,18 @@ def pool(plan: pd.DataFrame, predictions: pd.DataFrame, bundle: Bundle) -> dict[
     return frames
 
 
+def parts_of_rows(plan: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series[int] | None:
+    """By row of the bundle, the number of the part of the split that tests it.
+
+    None where a row is tested by several parts: its prediction is then a mean over them, and there is one part.
+    """
+    runs = plan.drop_duplicates("split")["run"]
+    tested = predictions[predictions["run"].isin(runs)]
+    if tested["row"].duplicated().any():
+        return None
+    return pd.Series(pd.factorize(tested["run"])[0], index=tested["row"].to_numpy())
+
+
 def frame_of(bundle: Bundle, rows: np.ndarray, auc_pred: np.ndarray) -> pd.DataFrame:
     """A prediction frame: rows of the bundle's response with their predictions."""
     table = bundle.response.iloc[rows].reset_index(drop=True)

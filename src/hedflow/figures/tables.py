@@ -60,7 +60,7 @@ class Tables:
         for name, methods in self.families.items():
             for method, shade in zip(methods, shades(styles[name]["color"], len(methods)), strict=True):
                 found[method] = {**styles[name], "color": shade}
-        return found | dict.fromkeys(self.naive, {"color": GREY, "marker": "D", "linestyle": "-"})
+        return found | {name: {"color": GREY, "marker": "D", "linestyle": "-"} for name in self.naive}
 
     @cached_property
     def colour(self) -> dict[str, Any]:
