@@ -25,7 +25,6 @@ from hedflow.config import Analysis
 from hedflow.files import write_parquet, write_text
 from hedflow.plan import parts_of
 
-
 # What the plan says of a run.
 PLANNED = ("run", "method", "split", "model", "loss_name", "alpha")
 

@@ -43,7 +43,7 @@ def charts() -> dict[str, Any]:
     }
 
 
-def _plain(chart: alt.LayerChart) -> dict[str, Any]:
+def _plain(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
     found: dict[str, Any] = (
         chart.configure(font=FONT)
         .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", gridColor="#ececec")
@@ -65,7 +65,7 @@ def _colour(name: str) -> alt.Color:
     return alt.Color(f"{name}:N", title=COLOURS[name], scale=alt.Scale(range=[*PALETTE, GREY, "#c9c9c9"]))
 
 
-def scatter() -> alt.LayerChart:
+def scatter() -> alt.LayerChart | alt.FacetChart:
     """A point a drug: its error against one of `AXES`; the chosen one is ringed, what is not searched for is pale."""
     chosen, query = alt.param(name="chosen", value=-1), alt.param(name="query", value="")
     found = "query == '' || indexof(lower(datum.name), query) >= 0"
@@ -94,12 +94,14 @@ def scatter() -> alt.LayerChart:
 
 def _diagonal() -> alt.Chart:
     ends = alt.InlineData(values=[{"at": 0}, {"at": 1}])
-    return alt.Chart(ends).mark_line(color="black", strokeWidth=1).encode(x="at:Q", y="at:Q")
+    made: alt.Chart = alt.Chart(ends).mark_line(color="black", strokeWidth=1).encode(x="at:Q", y="at:Q")
+    return made
 
 
 def _potent() -> alt.Chart:
     edge = alt.InlineData(values=[{"at": LOW_AUC}])
-    return alt.Chart(edge).mark_rule(color=ACCENT, strokeDash=[2, 3]).encode(x="at:Q")
+    made: alt.Chart = alt.Chart(edge).mark_rule(color=ACCENT, strokeDash=[2, 3]).encode(x="at:Q")
+    return made
 
 
 def _true_against_predicted(name: str) -> alt.Chart:
@@ -110,7 +112,7 @@ def _true_against_predicted(name: str) -> alt.Chart:
     )
 
 
-def cells() -> alt.LayerChart:
+def cells() -> alt.LayerChart | alt.FacetChart:
     """True against predicted AUC of one drug's cell lines."""
     points = (
         _true_against_predicted("cells")
@@ -131,7 +133,7 @@ def cells() -> alt.LayerChart:
 KINDS = {"hit": "both: a hit", "miss": "predicted best only", "missed": "truly best only"}
 
 
-def line() -> alt.LayerChart:
+def line() -> alt.LayerChart | alt.FacetChart:
     """True against predicted AUC of one cell line's candidates."""
     domain = list(KINDS.values())
     points = (

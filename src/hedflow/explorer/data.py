@@ -88,7 +88,7 @@ def _errors(drugs: pd.DataFrame, method: str, order: dict[int, int]) -> dict[str
 
 
 def _pairs(scores: pd.DataFrame, methods: list[str], order: dict[int, int], place: dict[int, int]) -> dict[str, Any]:
-    """True and predicted AUC of some pairs of each drug: evenly over its pairs by true AUC, the same for all methods."""
+    """True and predicted AUC of some pairs of each drug, evenly by true AUC and the same for all methods."""
     most = int(np.clip(NUMBERS / (len(order) * (len(methods) + 3)), *POINTS))
     first = scores[scores["method"] == methods[0]].sort_values(["drug", "auc", "row"], kind="stable")
     kept = [rows.iloc[_even(len(rows), most)] for _, rows in first.groupby("drug", sort=True)]
@@ -141,8 +141,4 @@ def _lists(lines: pd.DataFrame, methods: list[str], order: dict[int, int], place
 def _shown(lines: pd.DataFrame, place: dict[int, int]) -> list[dict[str, Any]]:
     """The lists that the report shows as figures; the explorer begins with the first."""
     once = lines.drop_duplicates(["why", "source", "cell"])
-    return [
-        {"why": str(row.why), "source": str(row.source), "cell": place[int(row.cell)]}
-        for row in once.itertuples()
-        if int(row.cell) in place
-    ]
+    return [{"why": row["why"], "source": row["source"], "cell": place[row["cell"]]} for row in once.to_dict("records")]

@@ -12,18 +12,12 @@ from string import Template
 
 import vl_convert
 
+from hedflow.explorer.assets import asset_texts
 from hedflow.explorer.charts import charts
 from hedflow.explorer.data import explorer_data
 
-HERE = Path(__file__).parent
-ASSETS = ("explorer.html", "explorer.css", "explorer.js", "loader.js")
+LIBRARIES = "window.vegaEmbed = vegaEmbed;"  # what explorer.js uses of Vega, Vega-Lite and Vega-Embed
 LINE = 4_000  # characters: reStructuredText refuses lines over 10,000
-HEIGHT = "95rem"  # of the frame until the page in it says how high it is
-
-
-def asset_texts() -> dict[str, str]:
-    """The files beside this module that become part of a page, by name."""
-    return {name: (HERE / name).read_text(encoding="utf-8") for name in ASSETS}
 
 
 def make_page(tables: Path, experiment: str) -> str:
@@ -36,7 +30,7 @@ def make_page(tables: Path, experiment: str) -> str:
     return Template(texts["explorer.html"]).substitute(
         experiment=html.escape(experiment),
         style=texts["explorer.css"],
-        code=_packed(vl_convert.javascript_bundle() + "\n" + texts["explorer.js"]),
+        code=_packed(vl_convert.javascript_bundle(LIBRARIES) + "\n" + texts["explorer.js"]),
         data=_packed(content),
         loader=texts["loader.js"],
     )
@@ -46,14 +40,3 @@ def _packed(text: str) -> str:
     """gzip (without a date: equal texts give equal bytes) in base64, in lines."""
     packed = base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode()
     return "\n".join(textwrap.wrap(packed, LINE))
-
-
-def frame(page: str, title: str) -> list[str]:
-    """The page as a frame inside another page: lines of HTML, none of them long.
-
-    `srcdoc`, not a data address, which browsers refuse above 2 MB.
-    """
-    opening = (
-        f'<iframe title="{html.escape(title)}" loading="lazy" style="width:100%;border:0;height:{HEIGHT}" srcdoc="'
-    )
-    return [opening, *html.escape(page).splitlines(), '"></iframe>']

@@ -35,7 +35,8 @@ def draw_high_error_drugs(tables: Tables, path: Path) -> None:
     rows = scores[(scores["method"] == tables.reference) & scores["drug"].isin(worst["drug"])]
     long = rows.melt(["drug"], ["auc", "auc_pred"], "which", "value").replace({"auc": "true", "auc_pred": "predicted"})
     labels = {
-        r.drug: plain(f"{short(str(r.drug_name))}  (MAE {r.mae:.2f}{_z(r.mae_z)}, n {r.n})") for r in worst.itertuples()
+        r["drug"]: plain(f"{short(r['drug_name'])}  (MAE {r['mae']:.2f}{_z(r['mae_z'])}, n {r['n']})")
+        for r in worst.to_dict("records")
     }
     long["label"] = long["drug"].map(labels)
     with figure(path, 10, 1.4 + 0.45 * len(worst)) as drawn:
@@ -129,7 +130,9 @@ def _by_similarity(axis: Axes, tables: Tables) -> None:
             x, rows["mae"], bounds(rows, "mae"), color=style["color"], marker=style["marker"], markersize=5,
             capsize=2, linewidth=1, label=f"{shown(name)}{' (strongest naive)' if name == tables.strongest else ''}",
         )  # fmt: skip
-    ticks = [f"{r.similarity_low:g}-{r.similarity_high:g}\n{int(r.n):,}\n{int(r.n_drugs)}" for r in bins.itertuples()]
+    ticks = [
+        f"{r['similarity_low']:g}-{r['similarity_high']:g}\n{r['n']:,}\n{r['n_drugs']}" for r in bins.to_dict("records")
+    ]
     axis.set_xticks(range(len(bins)), ticks, fontsize=9)
     axis.set(xlabel="similarity of the nearest training drug / rows / drugs", ylabel="MAE", ylim=(0, None))
     axis.set_title(f"by bins, 95 % over drugs{tables.said_few(chosen)}", fontsize=11)
@@ -169,18 +172,20 @@ def _drivers(axis: Axes, tables: Tables, drug: int, own: pd.DataFrame) -> None:
     odd = own[own["disagrees"].fillna(value=False).astype(bool)]
     label = "its second measurement differs by > 0.2"
     axis.scatter(odd["auc"], odd["auc_pred"], s=70, facecolors="none", edgecolors="black", linewidths=1.2, label=label)
-    for row in own.head(2).itertuples():
-        axis.annotate(
-            plain(short(str(row.cell_name), 12)),
-            (row.auc, row.auc_pred),
-            (4, 4),
-            textcoords="offset points",
-            fontsize=8,
-        )
+    worst = own.iloc[0]
+    right = worst["auc"] > 0.5
+    axis.annotate(
+        plain(short(str(worst["cell_name"]), 14)), (worst["auc"], worst["auc_pred"]), (-5 if right else 5, 5),
+        textcoords="offset points", fontsize=8, ha="right" if right else "left",
+    )  # fmt: skip
     axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    share = own["share"].sum()
+    half = tables.table["concentration"]
+    half = half[(half["method"] == tables.reference) & (half["drug"] == drug)]
+    said = f"; half in {int(half['n_half'].iloc[0]):,}" if len(half) else ""
     name = plain(short(str(own["drug_name"].iloc[0]), 24))
-    axis.set_title(f"{name}\n{len(own)} of {len(rows):,} pairs: {share:.0%} of the error", fontsize=10)
+    axis.set_title(
+        f"{name}\n{len(own)} of {len(rows):,} pairs: {own['share'].sum():.0%} of the error{said}", fontsize=10
+    )
 
 
 def draw_z_scores(tables: Tables, path: Path) -> None:

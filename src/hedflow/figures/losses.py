@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from hedflow.errors import LOW_AUC
 from hedflow.figures.style import (
@@ -51,10 +52,19 @@ def draw_tradeoff(tables: Tables, path: Path) -> None:
             ylabel=f"MAE on potent pairs, {LOW} (n = {n_low:,}, {int(first['n_drugs_low'])} drugs)",
         )
         _zoom(axis, tables)
-        axis.legend(
-            title="numbers: alpha; grey: naive", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False,
-            fontsize=10, title_fontsize=10, markerscale=0.8,
-        )  # fmt: skip
+        _legend(axis, tables)
+
+
+def _legend(axis: Axes, tables: Tables) -> None:
+    """Losses first, then what a second measurement errs, then what needs no model."""
+    handles, labels = axis.get_legend_handles_labels()
+    naive = {shown(name) for name in tables.naive}
+    rank = {i: 2 if name in naive else 1 if name.endswith("a constant") else 0 for i, name in enumerate(labels)}
+    order = sorted(rank, key=rank.__getitem__)
+    axis.legend(
+        [handles[i] for i in order], [labels[i] for i in order], title="numbers: alpha; grey: naive",
+        loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=10, title_fontsize=10, markerscale=0.8,
+    )  # fmt: skip
 
 
 def _point(axis: Axes, row: pd.DataFrame, style: dict[str, Any], size: float, label: str | None) -> None:
@@ -72,9 +82,9 @@ def _joined(axis: Axes, tables: Tables, family: str, methods: list[str], style: 
         _point(axis, rows.loc[[name]], {**style, "color": tables.colour[name]}, 9, None)
     axis.plot(rows["mae_rest"], rows["mae_low"], markersize=9, label=shown(family), linewidth=1.5, **style)
     for name, x, y in zip(methods, rows["mae_rest"], rows["mae_low"], strict=True):
-        alpha = tables.axes.loc[name, "alpha"]
+        alpha = float(tables.axes["alpha"][name])
         if pd.notna(alpha) and np.isfinite([x, y]).all():
-            offset, place = (6, 5), "offset points"
+            offset, place = (8, 7), "offset points"
             axis.annotate(f"{alpha:g}", (x, y), offset, textcoords=place, fontsize=10, color=style["color"])
 
 
@@ -135,6 +145,7 @@ def draw_contrasts(tables: Tables, path: Path) -> None:
             n, drugs = (int(rows[c].max()) if len(rows) else 0 for c in ("n", "n_drugs"))
             axis.set_title(f"{title}: n = {n:,}, {drugs} drugs", fontsize=12)
             axis.set_xlabel(f"change of MAE against {tables.reference} (left = better)")
+            axis.xaxis.set_major_locator(MaxNLocator(6))
 
 
 def draw_ranges2(tables: Tables, path: Path) -> None:
@@ -174,8 +185,8 @@ def draw_ranges10(tables: Tables, path: Path) -> None:
     whole = {"": tables.methods} if len(tables.methods) <= MANY else tables.families
     columns = min(3, len(whole))
     rows = -(-len(whole) // columns)
-    size = (10.5, 5.8) if len(whole) == 1 else (14, 1.2 + 3.1 * rows)
-    with figure(path, *size, rows=rows, columns=columns, sharex=True, sharey=True) as drawn:
+    width, height = (10.5, 5.8) if len(whole) == 1 else (14, 1.2 + 3.1 * rows)
+    with figure(path, width, height, rows, columns, sharex=True, sharey=True) as drawn:
         axes = list(drawn.axes)
         for axis in axes[len(whole) :]:
             axis.set_axis_off()
@@ -186,11 +197,7 @@ def draw_ranges10(tables: Tables, path: Path) -> None:
             axis.tick_params(labelbottom=i + columns >= len(whole))
             _range_ticks(axis, table, lows, tables.strongest, small=len(whole) > 1)
             axis.legend(frameon=False, fontsize=10 if len(whole) == 1 else 8)
-        drawn.supxlabel(
-            "true AUC from (low = potent) / rows / drugs"
-            if len(whole) > 1
-            else "true AUC (low = potent) / rows / drugs"
-        )
+        drawn.supxlabel(f"true AUC{' from' if len(whole) > 1 else ''} (low = potent) / rows / drugs", fontsize=12)
 
 
 def _lines(axis: Axes, tables: Tables, table: pd.DataFrame, lows: list[float], methods: list[str]) -> None:
@@ -239,8 +246,8 @@ def _critical_difference(axis: Axes, rows: pd.DataFrame, title: str, tables: Tab
     first = rows.iloc[0]
     width = float(first["critical_difference"])
     places = rows["mean_rank"].to_numpy()
-    for i, row in enumerate(rows.itertuples()):
-        axis.plot(row.mean_rank, i, "o", color=tables.colour[str(row.method)], markersize=7)
+    for i, (place, name) in enumerate(zip(places, rows["method"], strict=True)):
+        axis.plot(place, i, "o", color=tables.colour[name], markersize=7)
     rows_of_names(axis, [shown(str(name)) for name in rows["method"]])
     # Right of the points, a bar for each group of neighbours that the critical difference does not tell apart.
     last, room = -1, 0.03 * max(float(np.ptp(places)), width)

@@ -34,7 +34,7 @@ def draw_slices(tables: Tables, path: Path) -> None:
             return
         pairs = np.array(drawn.axes).reshape(len(panels), 2)
         for (left, right), (axis, rows) in zip(pairs, panels.items(), strict=True):
-            names = [f"{short(str(r.value), 30)}  ({int(r.n):,} / {int(r.n_drugs)})" for r in rows.itertuples()]
+            names = [f"{short(r['value'], 30)}  ({r['n']:,} / {r['n_drugs']})" for r in rows.to_dict("records")]
             _forest(left, rows, "mae", tables.colour[tables.reference])
             _forest(right, rows, "difference", tables.colour[tables.reference])
             rows_of_names(left, names)
@@ -42,9 +42,9 @@ def draw_slices(tables: Tables, path: Path) -> None:
             right.axvline(0, color="black", linewidth=1)
             left.axvline(tables.overall["mae"][tables.reference], color="black", linewidth=1, linestyle=":")
             left.set_title(f"by {AXES[axis]} (rows / drugs)", fontsize=11)
-            right.set_title(f"MAE less that of the {shown(tables.strongest)} (left = better than naive)", fontsize=11)
         pairs[-1, 0].set_xlabel(f"MAE of {tables.reference} (dotted: over all rows)")
-        pairs[-1, 1].set_xlabel("difference of MAE")
+        pairs[0, 1].set_title(f"against the {shown(tables.strongest)}", fontsize=11)
+        pairs[-1, 1].set_xlabel("difference of MAE (left = better than naive)")
 
 
 def _largest(rows: pd.DataFrame) -> pd.DataFrame:

@@ -101,13 +101,12 @@ def _one_line(axis: Axes, drugs: pd.DataFrame, k: int) -> None:
 def _name_points(axis: Axes, drugs: pd.DataFrame) -> None:
     """Names of the marked drugs, those that would lie on one another left out: the table has them all."""
     taken: list[tuple[float, float]] = []
-    for row in drugs.sort_values("rank_pred").itertuples():
-        if all(abs(row.auc_pred - y) > 0.035 or abs(row.auc - x) > 0.3 for x, y in taken):
+    for row in drugs.sort_values("rank_pred").to_dict("records"):
+        x, y = float(row["auc"]), float(row["auc_pred"])
+        if all(abs(y - other) > 0.035 or abs(x - beside) > 0.45 for beside, other in taken):
+            right = x > 0.6  # a name beyond the frame would shrink the panel
             axis.annotate(
-                plain(short(str(row.drug_name), 20)),
-                (row.auc, row.auc_pred),
-                (6, -3),
-                textcoords="offset points",
-                fontsize=8,
-            )
-            taken.append((float(row.auc), float(row.auc_pred)))
+                plain(short(str(row["drug_name"]), 20)), (x, y), (-7 if right else 7, -3),
+                textcoords="offset points", fontsize=8, ha="right" if right else "left",
+            )  # fmt: skip
+            taken.append((x, y))

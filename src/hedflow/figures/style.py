@@ -106,7 +106,8 @@ def bounds(rows: pd.DataFrame, value: str, low: str | None = None, high: str | N
     """Distances of the intervals from their estimates, (2, n), for error bars; 0 where there is no interval."""
     lower, upper = rows[low or f"{value}_lower"], rows[high or f"{value}_upper"]
     sides = np.array([rows[value] - lower, upper - rows[value]], dtype=float)
-    return np.clip(np.nan_to_num(sides), 0, None)
+    distances: np.ndarray = np.clip(np.nan_to_num(sides), 0, None)
+    return distances
 
 
 def nothing(drawn: Figure, why: str) -> None:

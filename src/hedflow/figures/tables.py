@@ -43,7 +43,7 @@ class Tables:
         """A row a method, in the plan's order: family (its model and loss) and alpha (missing where it has none)."""
         runs = self.table["runs"].drop_duplicates("method").set_index("method").loc[self.methods]
         alpha = pd.to_numeric(runs["alpha"], errors="coerce")
-        return pd.DataFrame({"family": [family(n, a) for n, a in alpha.items()], "alpha": alpha}, index=runs.index)
+        return pd.DataFrame({"family": [family(str(n), a) for n, a in alpha.items()], "alpha": alpha}, index=runs.index)
 
     @cached_property
     def families(self) -> dict[str, list[str]]:
@@ -81,9 +81,11 @@ class Tables:
         if len(self.methods) <= most:
             return self.methods
         wanted = [self.reference, self.best_low, self._best("mae"), self._best("mae_macro")]
-        errors = self.overall["mae_macro"].fillna(self.overall["mae"])
-        best = sorted((min(methods, key=lambda m: errors[m]) for methods in self.families.values()), key=errors.get)
-        rest = sorted(self.methods, key=errors.get)
+        errors = self.overall["mae_macro"].fillna(self.overall["mae"]).to_dict()
+        best = sorted(
+            (min(methods, key=lambda m: errors[m]) for methods in self.families.values()), key=errors.__getitem__
+        )
+        rest = sorted(self.methods, key=errors.__getitem__)
         chosen = set(list(dict.fromkeys([*wanted, *best, *rest]))[:most])
         return [name for name in self.methods if name in chosen]
 

@@ -27,13 +27,13 @@ CLASSES = {
 
 
 def histories(tables: Tables) -> dict[str, list[tuple[np.ndarray, np.ndarray, int]]]:
-    """Of each method that is trained in epochs, its runs' epochs (from 1), validation metric and kept epoch (from 0)."""
+    """Of each method that is trained in epochs, by run: epochs (from 1), validation metric, kept epoch (from 0)."""
     found: dict[str, list[tuple[np.ndarray, np.ndarray, int]]] = {}
-    for run in tables.table["runs"].itertuples():
-        history = pd.DataFrame(json.loads(str(run.history)))
-        if len(history) and pd.notna(run.best_epoch):
-            line = (history["epoch"].to_numpy() + 1, history[str(run.monitor)].to_numpy(float), int(run.best_epoch))
-            found.setdefault(str(run.method), []).append(line)
+    for run in tables.table["runs"].to_dict("records"):
+        history = pd.DataFrame(json.loads(run["history"]))
+        if len(history) and pd.notna(run["best_epoch"]):
+            line = (history["epoch"].to_numpy() + 1, history[run["monitor"]].to_numpy(float), int(run["best_epoch"]))
+            found.setdefault(str(run["method"]), []).append(line)
     return {name: found[name] for name in tables.methods if name in found}
 
 
@@ -47,8 +47,8 @@ def draw_training(tables: Tables, path: Path) -> None:
         whole = {family: methods for family, methods in whole.items() if methods}
     columns = min(3, len(whole))
     rows = -(-len(whole) // columns)
-    size = (10, 5) if len(whole) == 1 else (14, 1 + 3 * rows)
-    with figure(path, *size, rows=rows, columns=columns, sharey=True, sharex=True) as drawn:
+    width, height = (10, 5) if len(whole) == 1 else (14, 1 + 3 * rows)
+    with figure(path, width, height, rows, columns, sharey=True, sharex=True) as drawn:
         if not lines:
             nothing(drawn, f"No method is trained in epochs: {', '.join(without)}.")
             return
@@ -81,8 +81,8 @@ def _curves(axis: Axes, runs: list[tuple[np.ndarray, np.ndarray, int]], label: s
     epoch = np.arange(1, longest + 1)
     axis.fill_between(epoch, low, high, color=colour, alpha=0.2, linewidth=0)
     axis.plot(epoch, middle, color=colour, linewidth=1.5, label=f"{label}: median, 80 % of {len(runs)} runs")
-    kept = np.array([value[min(best, len(value) - 1)] for _, value, best in runs])
-    axis.plot(np.median([best + 1 for _, _, best in runs]), np.median(kept), "o", color=colour, markersize=6)
+    values = [value[min(best, len(value) - 1)] for _, value, best in runs]
+    axis.plot(np.median([best + 1 for _, _, best in runs]), np.median(values), "o", color=colour, markersize=6)
 
 
 def draw_convergence(tables: Tables, path: Path) -> None:

@@ -9,58 +9,78 @@ from typing import Any
 import pandas as pd
 
 from hedflow.analysis import TABLES
-from hedflow.figures.style import shown
 from hedflow.files import read_json
+from hedflow.report import details
 from hedflow.report.data import data_section
-from hedflow.report.page import image, table
+from hedflow.report.numbers import experiment_numbers
+from hedflow.report.page import escaped, frame, image, list_table, raw_html
+from hedflow.report.published import beside_ours, difference, read_published
+from hedflow.report.summary import CERTAIN, paragraph
 
-SHOWN_DRUGS = 10
+TITLE = "What makes the ranking of potent drugs better?"
+# Tables of which the page needs a few rows or none: they are large.
+UNREAD = ("scores", "candidates", "cells", "cell_ranking", "pairs", "concentration")
 METHODS = (
     "**Methods.** Mean absolute error (MAE) over test rows, 95 % intervals over drugs. Bias is prediction minus truth: "
     "a loss can gain on potent pairs by predicting everything lower, which changes no ranking."
 )
-ESTIMATES = ("plates", "repeats", "other sources")
+CHANGES = (
+    "Negative is better; the rest is what a gain costs. Last column: potent pairs against the naive baseline lowered "
+    "by a constant until it costs the same on the rest: what predicting everything lower buys without a model."
+)
 NOISE = (
     "A floor is the error that a model would have that knew each pair's true AUC. By plates: the same source's curves "
     "of one pair on several plates. By repeats: pairs that the source lists more than once (in GDSC other screens, "
     "with other doses: more than noise; an R² below 0 is more than the source's whole spread). By other sources: what "
-    "other laboratories confirm of it; rough with few sources, too low for GDSC, whose screens share a laboratory."
+    "other laboratories confirm of it; rough with few sources, too low for GDSC, whose screens share a laboratory. "
+    "*Again*: how far a second measurement lies from the first, for potent pairs / the rest; of these two parts there "
+    "is no honest floor, since the noise itself decides what is called potent, but it lies below that."
 )
 
 
 def make_answer(
-    results: str | Path, experiments: Sequence[str], left_out: Sequence[str] = ()
+    results: str | Path, experiments: Sequence[str], published: str | Path, left_out: Sequence[str] = ()
 ) -> tuple[str, dict[str, Any]]:
     """The opening page and its numbers, from the tables below `results`.
 
     Args:
+        published: table of the published figures (resources/published_hed.csv).
         left_out: structure tables that could not be had with this configuration.
     """
     results = Path(results)
-    pages, numbers = ["What makes the ranking of potent drugs better?", "=" * 46, ""], {}
+    pages, numbers = [TITLE, "=" * len(TITLE), ""], {}
     for name in experiments:
-        page, found = _experiment(results / name, name, pd.read_parquet(results / "integration" / "noise.parquet"))
+        page, numbers[name] = _experiment(results / name, name, read_published(published))
         pages += page
-        numbers[name] = found
     return "\n".join([*pages, *data_section(results, left_out)]) + "\n", numbers
 
 
-def _experiment(folder: Path, name: str, noise: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:
-    tables = {table: pd.read_parquet(folder / "tables" / f"{table}.parquet") for table in TABLES}
-    numbers = _numbers(tables)
+def _experiment(folder: Path, name: str, published: pd.DataFrame) -> tuple[list[str], dict[str, Any]]:
+    wanted = [table for table in TABLES if table not in UNREAD]
+    tables = {table: pd.read_parquet(folder / "tables" / f"{table}.parquet") for table in wanted}
+    numbers = experiment_numbers(tables)
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
-    lines += [sentence + "\n" for sentence in _sentences(tables, numbers)]
-    lines += _unused(read_json(folder / "audit.json"))
+    lines += [f"   {escaped(paragraph(tables, numbers))}", ""]
     lines += image(folder / "figures" / "tradeoff.png")
-    lines += ["", METHODS, ""]
-    lines += table(_methods(tables))
-    lines += [_kept_epochs(tables["runs"]), ""]
-    lines += ["", "**How much of the error is the measurement's own?** By source:", ""]
-    lines += table(_floors(tables["methods"], noise))
-    lines += [NOISE, ""]
-    lines += ["", f"**High error drugs** of {numbers['reference']}, the worst {SHOWN_DRUGS}:", ""]
-    lines += table(_drugs(tables["high_error_drugs"])) if len(tables["high_error_drugs"]) else ["None.", ""]
+    lines += [f"`Every drug and every cell line, to click through <#explorer-{name}>`__", ""]
+    lines += _compared(tables, numbers)
+    lines += _unused(read_json(folder / "audit.json"))
+    lines += _ranked(tables, numbers["reference"])
+    lines += ["**How much of the error is the measurement's own?**", "", *list_table(details.floors(tables)), NOISE, ""]
+    lines += _published(published, tables, numbers)
+    lines += _high_error(tables["high_error_drugs"], numbers["reference"])
+    lines += raw_html([f'<h3 id="explorer-{name}">Every drug and every cell line</h3>'])
+    lines += raw_html(frame((folder / "explorer.html").read_text(encoding="utf-8"), f"Explorer of {name}"))
     return lines, numbers
+
+
+def _compared(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list[str]:
+    """Methods, and what they change against the reference."""
+    lines = [METHODS, "", *list_table(details.methods(tables)), escaped(details.naive_sentence(tables)), ""]
+    changes = details.changes(tables, numbers["reference"])
+    if len(changes):
+        lines += [f"**Against {escaped(numbers['reference'])}.** {CERTAIN} {CHANGES}", "", *list_table(changes)]
+    return [*lines, *(escaped(line) + "\n" for line in details.trained(tables))]
 
 
 def _unused(audits: list[dict[str, Any]]) -> list[str]:
@@ -73,213 +93,42 @@ def _unused(audits: list[dict[str, Any]]) -> list[str]:
     return [f"Used nowhere, by part of the split: {count} rows ({left[0]['unused_because']}).", ""]
 
 
-def _numbers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    """The figures an experiment is remembered by, as plain JSON; None where there are none."""
-    comparison = tables["comparison"].iloc[0]
-    reference, strongest = str(comparison["reference"]), str(comparison["strongest"])
-    overall = tables["methods"].query("source == 'all'").set_index("method")
-    contrasts = tables["contrasts"]
-    against = contrasts[contrasts["against"] == reference]
-    low = against[against["part"] == "mae_low"]
-    low = low.dropna(subset="difference")  # without a potent pair there is nothing to say of them
-    best = str(low.set_index("method")["difference"].idxmin()) if len(low) else None
-
-    def contrast(method: str | None, part: str, other: str) -> dict[str, Any] | None:
-        rows = contrasts.query("method == @method and part == @part and against == @other")
-        if rows.empty:
-            return None
-        row = rows.iloc[0]
-        return {key: _plain(row[key]) for key in ("difference", "lower", "upper", "relative", "n", "n_drugs")}
-
-    models = overall[~overall["naive"]]
-    closest = str(models["mae"].idxmin())
-    return {
-        "split": str(comparison["split_kind"]),
-        "runs": len(tables["runs"]),
-        "rows": int(overall["n"][reference]),
-        "drugs": int(overall["n_drugs"][reference]),
-        "reference": reference,
-        "reference_mae_low": _plain(overall.loc[reference, "mae_low"]),
-        "best_low": best,
-        "low": contrast(best, "mae_low", reference),
-        "rest": contrast(best, "mae_rest", reference),
-        "strongest_naive": strongest,
-        "strongest_naive_mae": _plain(overall.loc[strongest, "mae"]),
-        "best_overall": closest,
-        "best_overall_mae": _plain(overall.loc[closest, "mae"]),
-        "against_naive": contrast(closest, "mae", strongest),
-        "r2_normalised": _plain(overall.loc[closest, "r2_normalised"]),
-        "high_error_drugs": len(tables["high_error_drugs"]),
-    }
+def _ranked(tables: dict[str, pd.DataFrame], reference: str) -> list[str]:
+    """Rankings by source, and the candidates of the line that the report shows first."""
+    k = int(tables["comparison"]["top_k"].iloc[0])
+    if tables["ranking"].empty:
+        return ["**Ranking.** No source has cell lines with enough tested drugs to rank.", ""]
+    lead = (
+        f"**Ranking.** Share of a line's {k} truly best drugs among the {k} predicted best, 95 % intervals over drugs."
+    )
+    lines = [lead, "", *list_table(details.rankings(tables, reference, k))]
+    shown = tables["shown_lines"]
+    for why in dict.fromkeys(shown["why"]):
+        own = shown[(shown["why"] == why) & (shown["method"] == reference)]
+        for (source, cell), drugs in own.groupby(["source", "cell_name"], sort=False):
+            if why not in ("asked for", "median"):
+                continue
+            about = "A cell line in the middle" if why == "median" else "Asked for"
+            said = f"{about}: {cell} ({source}), {reference}: the {k} predicted best of {drugs['n'].iloc[0]} drugs."
+            lines += [escaped(said), "", *list_table(details.shown_line(drugs, k))]
+    return lines
 
 
-def _plain(value: Any) -> float | int | None:
-    if pd.isna(value):
-        return None
-    return int(value) if float(value).is_integer() and abs(value) >= 1 else round(float(value), 6)
-
-
-def _sentences(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list[str]:
-    """The answer: which losses help on potent pairs, by how much, what it costs, and whether naive is beaten."""
-    reference = numbers["reference"]
-    contrasts = tables["contrasts"].query("against == @reference", local_dict={"reference": reference})
-    said = []
-    if len(contrasts):
-        low = contrasts[(contrasts["part"] == "mae_low") & (contrasts["n"] > 0)].sort_values("difference")
-        helps, harms = low[low["upper"] < 0], low[low["lower"] > 0]
-        said.append(
-            f"**Which losses help on potent pairs (true AUC < 0.5)?** {_named(helps['method']) or 'None'} "
-            f"{'have' if len(helps) > 1 else 'has'} a lower error there than {reference} by an interval that "
-            f"excludes 0" + (f"; {_named(harms['method'])} a higher one." if len(harms) else ".")
-        )
-        rest = contrasts[contrasts["part"] == "mae_rest"].set_index("method")
-        for row in low.to_dict("records"):
-            said.append(
-                f"* {row['method']}: potent pairs {_change(row)} on {row['n']:,} rows of {row['n_drugs']} drugs; "
-                f"the rest {_change(rest.loc[row['method']])}."
-            )
-        if low.empty:
-            said.append("No pair with a true AUC below 0.5 was tested.")
-    said += _shift_sentences(tables["equal_cost"])
-    said.append(_naive_sentence(tables, numbers))
-    said += _ranking_sentence(tables, reference, int(tables["comparison"]["top_k"].iloc[0]))
-    return said
-
-
-def _shift_sentences(equal_cost: pd.DataFrame) -> list[str]:
-    """Whether a method's gain on potent pairs is more than what lowering every prediction buys."""
-    if equal_cost.empty:
+def _published(published: pd.DataFrame, tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list[str]:
+    """The published figures beside ours; nothing where no loss is shared."""
+    both = beside_ours(published, tables)
+    if both.empty:
         return []
-    said = ["**Is that more than predicting everything lower?** On potent pairs, at the same error on the rest:"]
-    for row in equal_cost.to_dict("records"):
-        verdict = "better" if row["upper"] < 0 else "worse" if row["lower"] > 0 else "no different"
-        said.append(
-            f"* {row['method']} is {verdict} than the naive {shown(row['naive'])} less {row['shift']:.3f}: "
-            f"{row['difference']:+.4f} [{row['lower']:+.4f} to {row['upper']:+.4f}]."
-        )
-    return said
+    return [
+        "**Beside the published figures.** MAE:",
+        "",
+        *list_table(both),
+        escaped(difference(published, numbers)),
+        "",
+    ]
 
 
-def _named(names: pd.Series[str]) -> str:
-    return ", ".join(shown(str(name)) for name in names)
-
-
-def _change(row: Any) -> str:
-    interval = "no interval: one drug" if pd.isna(row["lower"]) else f"{row['lower']:+.4f} to {row['upper']:+.4f}"
-    return f"{row['difference']:+.4f} [{interval}], {row['relative']:+.0%}"
-
-
-def _naive_sentence(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> str:
-    naive = numbers["strongest_naive"]
-    contrasts = tables["contrasts"].query("against == @naive and part == 'mae'", local_dict={"naive": naive})
-    beats = contrasts[contrasts["upper"] < 0]["method"]
-    loses = contrasts[contrasts["lower"] > 0]["method"]
-    said = f"**Does any model beat the naive ones?** By absolute error the strongest is the {shown(naive)}"
-    said += f" (MAE {numbers['strongest_naive_mae']:.4f}). "
-    said += f"{_named(beats)} beat{'s' if len(beats) == 1 else ''} it" if len(beats) else "No model beats it"
-    said += " by an interval that excludes 0"
-    said += f"; {_named(loses)} {'is' if len(loses) == 1 else 'are'} worse than it" if len(loses) else ""
-    best = contrasts.query("method == @m", local_dict={"m": numbers["best_overall"]}).iloc[0]
-    said += f". The closest, {numbers['best_overall']}: {_change(best)}. "
-    # AUC is skewed: predicting medians lowers the absolute error, predicting means the squared one, for nothing.
-    squared = shown(str(tables["comparison"]["strongest_squared"].iloc[0]))
-    models = tables["methods"].query("source == 'all' and not naive").set_index("method")["r2_normalised"]
-    return said + (
-        f"By squared error the strongest is the {squared}, and the best model {models.idxmax()} has an R² over it of "
-        f"{models.max():+.3f} (above 0: better than it)."
-    )
-
-
-def _ranking_sentence(tables: dict[str, pd.DataFrame], reference: str, k: int) -> list[str]:
-    table = tables["ranking"].query("metric == 'recall'")
-    if table.empty:
-        return ["**Ranking.** No source has cell lines with enough tested drugs to rank."]
-    parts = []
-    for source, rows in table.groupby("source"):
-        best = rows.sort_values("estimate").iloc[-1]
-        own = rows[rows["method"] == reference].iloc[0]
-        parts.append(
-            f"{source}: {reference} {own['estimate']:.1%} [{own['low']:.1%}, {own['high']:.1%}], "
-            f"best {shown(str(best['method']))} {best['estimate']:.1%}, random {own['random']:.1%} "
-            f"({int(own['n_cells'])} lines, {int(own['n_drugs'])} drugs)"
-        )
-    lead = f"**Ranking.** Share of a line's {k} truly best drugs among the {k} predicted best (recall\\@{k}): "
-    return [lead + "; ".join(parts) + ".", _ranks_better(tables["ranking_differences"], reference, k)]
-
-
-def _ranks_better(differences: pd.DataFrame, reference: str, k: int) -> str:
-    """Whether any method ranks better than the reference: a lower error on potent pairs alone does not say so."""
-    said = []
-    for metric, shown_as in (("recall", f"recall\\@{k}"), ("ndcg", f"NDCG\\@{k}")):
-        rows = differences[(differences["metric"] == metric) & (differences["low"] > 0)]
-        found = [f"{shown(str(m))} ({s})" for m, s in zip(rows["method"], rows["source"], strict=True)]
-        said.append(f"{', '.join(found) or 'no method'} by {shown_as}")
-    return (
-        f"A line's drugs are ranked better than by {reference}, by an interval that excludes 0, with {'; '.join(said)}."
-    )
-
-
-def _methods(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    rows = tables["methods"].query("source == 'all'").sort_values("mae_low")
-
-    def spread(name: str) -> list[str]:
-        return [
-            f"{row[name]:.4f} [{row[f'{name}_lower']:.4f}, {row[f'{name}_upper']:.4f}]" for _, row in rows.iterrows()
-        ]
-
-    return pd.DataFrame(
-        {
-            "method": [
-                f"{shown(row['method'])}{' (naive)' if row['naive'] else ''}" for row in rows.to_dict("records")
-            ],
-            "MAE, AUC < 0.5": spread("mae_low"),
-            "MAE, the rest": spread("mae_rest"),
-            "MAE": spread("mae"),
-            "bias": [f"{value:+.3f}" for value in rows["bias"]],
-            "R²": [f"{value:.3f}" for value in rows["r2"]],
-            "R² over naive": [f"{value:+.3f}" for value in rows["r2_normalised"]],
-        }
-    )
-
-
-def _floors(methods: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
-    """The best model and the best naive baseline of each source beside what the measurement's noise allows."""
-    rows = []
-    for source, table in methods[methods["source"] != "all"].groupby("source", sort=False):
-        own = noise[noise["source"] == source].set_index("estimate")
-        row = {"source": str(source)}
-        for kind, naive in (("model", False), ("naive", True)):
-            part = table[table["naive"] == naive]
-            least, highest = part.sort_values("mae").iloc[0], part.sort_values("r2").iloc[-1]
-            row[f"MAE, best {kind}"] = f"{least['mae']:.4f} ({shown(str(least['method']))})"
-            row[f"R², best {kind}"] = f"{highest['r2']:.3f} ({shown(str(highest['method']))})"
-        for estimate in ESTIMATES:
-            found = estimate in own.index
-            row[f"floor by {estimate}"] = (
-                f"MAE {own['best_mae'][estimate]:.3f}, R² {own['best_r2'][estimate]:.2f}" if found else "none"
-            )
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _kept_epochs(runs: pd.DataFrame) -> str:
-    """How long each method's kept weights were trained: a hardly trained loss is not compared for what it is."""
-    kept = (runs["best_epoch"] + 1).groupby(runs["method"], sort=False)
-    said = [f"{name} {epochs.min()} to {epochs.max()}" for name, epochs in kept]
-    return f"Epochs behind the kept weights, over the runs: {'; '.join(said)}."
-
-
-def _drugs(table: pd.DataFrame) -> pd.DataFrame:
-    worst = table.head(SHOWN_DRUGS)
-    return pd.DataFrame(
-        {
-            "drug": worst["drug_name"],
-            "MAE": worst["mae"].map("{:.3f}".format),
-            "z": worst["mae_z"].map("{:.1f}".format),
-            "bias": worst["bias"].map("{:+.3f}".format),
-            "rows": worst["n"].astype(str),
-            "AUC mean (SD)": [f"{row.auc_mean:.2f} ({row.auc_sd:.2f})" for row in worst.itertuples()],
-            "AUC < 0.5": worst["low_share"].map("{:.0%}".format),
-            "nearest training drug": [f"{row.nearest} ({row.similarity:.2f})" for row in worst.itertuples()],
-        }
-    )
+def _high_error(table: pd.DataFrame, reference: str) -> list[str]:
+    count = f"{len(table)} of them, the worst {details.SHOWN_DRUGS}" if len(table) > details.SHOWN_DRUGS else "all"
+    lines = [f"**High error drugs** of {escaped(reference)} ({count}):", ""]
+    return lines + (list_table(details.drugs(table)) if len(table) else ["None.", ""])
