@@ -64,15 +64,15 @@ def pool(plan: pd.DataFrame, predictions: pd.DataFrame, bundle: Bundle) -> dict[
     return frames
 
 
-def parts_of_rows(plan: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series[int] | None:
+def parts_of_rows(plan: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series[int]:
     """By row of the bundle, the number of the part of the split that tests it.
 
-    None where a row is tested by several parts: its prediction is then a mean over them, and there is one part.
+    -1 for all rows where some are tested by several parts: their predictions are then means over these.
     """
     runs = plan.drop_duplicates("split")["run"]
     tested = predictions[predictions["run"].isin(runs)]
     if tested["row"].duplicated().any():
-        return None
+        return pd.Series(-1, index=tested["row"].unique())
     return pd.Series(pd.factorize(tested["run"])[0], index=tested["row"].to_numpy())
 
 

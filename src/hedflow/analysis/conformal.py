@@ -10,7 +10,7 @@ the one that is predicted, and the others calibrate.
 same for d and for them: if the drugs are exchangeable, a random row of a new drug lies in its interval with a
 probability of at least 1 - a, for any number of drugs. Where parts hold too few drugs (leave-one-drug-out), the drugs
 of all parts calibrate (`all parts`): their errors come from other models, trained also on d, so that there is no such
-promise, only what cross-validation gives where models are alike (with CV+ of Barber et al. 2021, Ann Stat 49:486, it
+promise, only what cross-validation gives where models are alike; so too where rows are tested by several parts (with CV+ of Barber et al. 2021, Ann Stat 49:486, it
 would be 1 - 2a). The promise is **marginal**: over drugs and rows. It says nothing of the rows with a low AUC, which
 are few and worst predicted: there coverage lies below the level, and how far below is what the table shows. It speaks
 of other drugs like these, on these cell lines.
@@ -72,7 +72,7 @@ def conformal_table(experiment: Experiment) -> tuple[pd.DataFrame, str]:
         return pd.DataFrame(columns=list(COLUMNS)), f"{n_drugs} drugs are tested; {MIN_DRUGS} are needed to calibrate"
     part = experiment.part_of_row
     pool, calibration = part, SAME_PART
-    if distinct(part, drug, int(part.max()) + 1).min() < MIN_DRUGS:
+    if part.min() < 0 or distinct(part, drug, int(part.max()) + 1).min() < MIN_DRUGS:
         pool, calibration = np.zeros_like(part), ALL_PARTS
     groupings, tables = _groupings(experiment.rows), []
     for name in [*experiment.methods, experiment.strongest]:

@@ -23,7 +23,7 @@ class Experiment:
     """What is analysed: prediction frames of the methods and of the naive baselines, on the same rows.
 
     reference: the method the others are compared with. split_kind: decides which baselines are legal. part: by row of
-    the bundle, the number of the part of the split that tests it (`collect.parts_of_rows`); None = one part.
+    the bundle, the number of the part of the split that tests it (`collect.parts_of_rows`; -1: several do); None = one.
     """
 
     methods: dict[str, pd.DataFrame]
