@@ -34,7 +34,8 @@ def draw_tradeoff(tables: Tables, path: Path) -> None:
     """Error on potent pairs against error on the rest; the alphas of a loss joined; lower left is better."""
     overall = tables.overall
     first = overall.iloc[0]
-    with figure(path, 9.5, 6) as drawn:
+    many = len(tables.families) > MANY
+    with figure(path, *((11, 7.5) if many else (9.5, 6))) as drawn:
         if not overall["mae_low"].notna().any() or not overall["mae_rest"].notna().any():
             nothing(drawn, f"All tested pairs have a true AUC {'≥' if first['n_low'] == 0 else '<'} {LOW_AUC:g}.")
             return
@@ -68,11 +69,14 @@ def _legend(axis: Axes, tables: Tables) -> None:
 
 
 def _point(axis: Axes, row: pd.DataFrame, style: dict[str, Any], size: float, label: str | None) -> None:
-    """One method with both its intervals."""
-    axis.errorbar(
+    """One method with both its intervals, paler than the point."""
+    drawn, caps, bars = axis.errorbar(
         row["mae_rest"], row["mae_low"], bounds(row, "mae_low"), bounds(row, "mae_rest"), capsize=2, elinewidth=1,
-        alpha=0.85, markersize=size, **{**style, "linestyle": "none"}, label=shown(label) if label else None,
+        markersize=size, **{**style, "linestyle": "none"}, label=shown(label) if label else None,
     )  # fmt: skip
+    for part in (*caps, *bars):
+        part.set_alpha(0.45)
+    drawn.set_alpha(0.9)
 
 
 def _joined(axis: Axes, tables: Tables, family: str, methods: list[str], style: dict[str, Any]) -> None:
@@ -192,11 +196,12 @@ def draw_ranges10(tables: Tables, path: Path) -> None:
             axis.set_axis_off()
         for i, (axis, (family, methods)) in enumerate(zip(axes, whole.items(), strict=False)):
             _lines(axis, tables, table, lows, methods)
-            axis.set(ylim=(0, None), ylabel="MAE" if i % columns == 0 else "")
+            axis.set_ylabel("MAE" if i % columns == 0 else "")
             axis.set_title(shown(family), fontsize=12)
             axis.tick_params(labelbottom=i + columns >= len(whole))
             _range_ticks(axis, table, lows, tables.strongest, small=len(whole) > 1)
             axis.legend(frameon=False, fontsize=10 if len(whole) == 1 else 8)
+        axes[0].set_ylim(0, None)
         drawn.supxlabel(f"true AUC{' from' if len(whole) > 1 else ''} (low = potent) / rows / drugs", fontsize=12)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,8 @@ from hedflow.files import atomic
 GREY = "#8a8a8a"
 FLOOR = "#5b3a8c"
 TRUE, PREDICTED, ACCENT = "#d55e00", "#56b4e9", "#d55e00"
-# Told apart with any colour vision (seaborn's `colorblind` without its grey, which is for naive baselines).
-PALETTE = ("#0173b2", "#de8f05", "#029e73", "#cc78bc", "#d55e00", "#56b4e9", "#ca9161", "#fbafe4", "#b3a100")
+# Told apart with any colour vision: seaborn's `colorblind` without grey, which is for naive baselines, and pale pink.
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#cc78bc", "#d55e00", "#56b4e9", "#ca9161", "#882255", "#b3a100")
 MARKERS = "os^DvPX<>*"
 NAIVE_MARKERS = "Ds^vP*X<>"
 NAMES = {
@@ -72,12 +73,10 @@ def family_styles(families: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def shades(colour: str, count: int) -> list[Colour]:
     """`count` shades of a colour, light to dark: the alphas of one loss."""
-    base = np.array(to_rgb(colour))
     if count == 1:
         return [to_rgb(colour)]
-    steps = np.linspace(-0.55, 0.4, count)
-    mixed = [base * (1 - abs(s)) + (abs(s) if s < 0 else 0.0) for s in steps]
-    return [(float(c[0]), float(c[1]), float(c[2])) for c in mixed]
+    hue, _, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
+    return [colorsys.hls_to_rgb(hue, lightness, saturation) for lightness in np.linspace(0.72, 0.26, count)]
 
 
 @contextmanager

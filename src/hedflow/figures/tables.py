@@ -92,7 +92,7 @@ class Tables:
     def said_few(self, chosen: list[str]) -> str:
         """What a figure of `chosen` methods leaves out, in words; nothing if it leaves none out."""
         left = len(self.methods) - len(chosen)
-        return f"; {len(chosen)} of {len(self.methods)} methods, the others are in the tables" if left else ""
+        return f"; {len(chosen)} of {len(self.methods)} methods" if left else ""
 
 
 def family(method: str, alpha: float) -> str:

@@ -112,7 +112,9 @@ def _naive(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> str:
     if not beats:
         best = f"the closest is {numbers['best_overall']} with {numbers['best_overall_mae']:.3f}"
         return f"No model clearly beats the strongest naive baseline, {yardstick}; {best}."
-    count = f"{len(beats)} of {numbers['methods']} models clearly beat" if numbers["methods"] > 1 else "It clearly beats"
+    count = (
+        f"{len(beats)} of {numbers['methods']} models clearly beat" if numbers["methods"] > 1 else "It clearly beats"
+    )
     best = f"best is {numbers['best_overall']} with {numbers['best_overall_mae']:.3f}"
     return f"{count} the strongest naive baseline, {yardstick}; {best}."
 
