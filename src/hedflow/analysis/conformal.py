@@ -8,12 +8,12 @@ the one that is predicted, and the others calibrate.
 
 **What is promised.** Where the K drugs are of d's own part of the split (`same part`), model and calibration are the
 same for d and for them: if the drugs are exchangeable, a random row of a new drug lies in its interval with a
-probability of at least 1 - a, for any number of drugs. Where parts hold too few drugs (leave-one-drug-out), the drugs
-of all parts calibrate (`all parts`): their errors come from other models, trained also on d, so that there is no such
-promise, only what cross-validation gives where models are alike; so too where rows are tested by several parts (with CV+ of Barber et al. 2021, Ann Stat 49:486, it
-would be 1 - 2a). The promise is **marginal**: over drugs and rows. It says nothing of the rows with a low AUC, which
-are few and worst predicted: there coverage lies below the level, and how far below is what the table shows. It speaks
-of other drugs like these, on these cell lines.
+probability of at least 1 - a, for any number of drugs. Where parts hold too few drugs (leave-one-drug-out), or rows are
+tested by several parts, the drugs of all parts calibrate (`all parts`): their errors come from other models, trained
+also on d, so that there is no such promise, only what cross-validation gives where models are alike (with CV+ of Barber
+et al. 2021, Ann Stat 49:486, it would be 1 - 2a). The promise is **marginal**: over drugs and rows. It says nothing of
+the rows with a low AUC, which are few and worst predicted: there coverage lies below the level, and how far below is
+what the table shows. It speaks of other drugs like these, on these cell lines.
 
 `by prediction` calibrates rows apart by five ranges of their *predicted* AUC (Mondrian; fewer where a range would hold
 too few drugs), so that the width follows the prediction and the promise holds in each range of predictions, still not

@@ -27,6 +27,10 @@ from hedflow.intervals import percentile_interval
 
 # Sign flips drawn; with so few drugs that all flips are fewer, all are used.
 FLIPS = 9999
+RANKS = (
+    "part", "method", "naive", "mean_rank", "n_drugs", "n_methods", "statistic", "p", "p_iman_davenport",
+    "critical_difference",
+)  # fmt: skip
 ALPHA = 0.05  # of Nemenyi's critical difference
 _TIE = 1e-9  # relative; a flipped sum that equals the observed one up to rounding is as extreme
 
@@ -167,9 +171,9 @@ def ranks_table(experiment: Experiment) -> pd.DataFrame:
                     "n_methods": len(names),
                     **tests,
                 }
-            )
+            )[list(RANKS)]
         )
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(RANKS))
 
 
 def friedman(error: Floats) -> dict[str, float]:
