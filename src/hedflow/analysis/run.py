@@ -86,7 +86,7 @@ def make_tables(
     high = tables.high_error_table(experiment, drugs)
     again = measured_again(bundle, measurements.response)
     pairs, concentration = pairs_tables(experiment, drugs, high, again, bundle.cells)
-    ranking, ranking_differences = tables.ranking_tables(experiment)
+    ranking, ranking_differences, lines = tables.ranking_tables(experiment, bundle.cells)
     shift_curve, equal_cost = tables.shift_tables(experiment)
     conformal, why_not = conformal_table(experiment)
     return {
@@ -106,7 +106,7 @@ def make_tables(
         "pairs": pairs,
         "concentration": concentration,
         "ranking": ranking,
-        "cell_ranking": tables.cell_ranking_table(experiment, bundle.cells),
+        "cell_ranking": lines,
         "ranking_differences": ranking_differences,
         "shift_curve": shift_curve,
         "equal_cost": equal_cost,
