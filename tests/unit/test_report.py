@@ -58,9 +58,7 @@ def most(tmp_path_factory) -> Path:
         for i, name in enumerate(axes)
     }
     experiment = experiment_of(methods, naive_frames(12), high_error_z=-1.0)
-    made = tables_of(
-        experiment, tmp_path_factory.mktemp("bundle"), axes, names=lambda i: f"{ODD}{i}", drugs=12
-    )  # fmt: skip
+    made = tables_of(experiment, tmp_path_factory.mktemp("bundle"), axes, drugs=12)
     return write_results(tmp_path_factory.mktemp("most"), made)
 
 
