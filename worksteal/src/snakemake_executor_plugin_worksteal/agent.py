@@ -39,8 +39,8 @@ SHORTEST_S = 0.0002
 BRISK_S = 0.01
 LATER = 1.02
 STATISTICS_S = 5.0
-# What tasks get between SIGTERM and SIGKILL where nobody waits for them, and (at most) where this agent has been told to
-# end: less than Snakemake waits for what a dead pool leaves.
+# What tasks get between SIGTERM and SIGKILL where nobody waits for them, and at most where this agent was told to end:
+# less than Snakemake waits for what a dead pool leaves.
 PARTING_S, TOLD_S = 2.0, 8.0
 GONE = "Snakemake is gone"
 STATUS_S = 0.5

@@ -284,9 +284,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         self.report_job_error(entry.info, msg=describe_failure(result), **self._about(job, result))
 
     def _goes_on(self, task: Task, entry: Entry, result: Result) -> bool:
-        """A job has saved its state: run it again, or leave it for another run. False if it has made no progress for too
-        long, which is a failure.
-        """
+        """A job has saved its state: run it again, or leave it for another run; False if it never gets on."""
         pieces = entry.pieces
         last = self._draining or self._ended
         if not last and pieces.fruitless > (self.settings.resume_attempts or 0):
@@ -296,6 +294,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
         if last:
             self._leave([entry])
             return True
+        why = f", as it {result.reason}," if result.reason else ""
+        self.log(f"worksteal: {task.name} has saved its state{why} and goes on")
         entry.submitted = time.time()
         number = next(self._numbers)
         with self._lock:
@@ -403,7 +403,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
             self.progress.tick()
 
     def _count(self) -> None:
-        """How many jobs are where: what was handed over and is neither finished nor left for another run waits or runs."""
+        """How many jobs wait or run, are finished, or go on in another run."""
         waiting = len(self._entries)
         running = min(self._running, waiting)
         counts = {"queued": waiting - running, "running": running, "finished": self._done + self._failed}

@@ -261,7 +261,7 @@ async def keep_output() -> None:
 
 
 def removable(files: Iterable[Any]) -> tuple[str, ...]:
-    """What of a job's files is removed before it begins, as Job.remove_existing_output does; folders end with a slash."""
+    """Which files are removed before a job begins, as Job.remove_existing_output does; folders end with a slash."""
     files = [path for path in files if not is_flagged(path, "update")]
     return tuple(f"{path}/" if is_flagged(path, "directory") else str(path) for path in files)
 

@@ -379,8 +379,8 @@ class Simulation:
             assert earlier in self.dead, f"task {task.id} begins at {rank} while {earlier} lives and has begun it"
 
     def _check_saved(self, rank: int, task: Task) -> None:
-        """A task that can go on later has ended soon after it was told to."""
-        if task.id in self._first and rank in self.saved:
+        """A task that can go on later has ended soon after its agent was told to have it do so."""
+        if task.id in self._first and self.outcome.starts[task.id][-1][0] <= self.saved.get(rank, -1.0):
             late = self.now - self.saved[rank]
             assert late <= SAVE_S, f"task {task.id} ran on at {rank} for {late} s after it was told to save its state"
 
@@ -415,7 +415,7 @@ class Simulation:
             if rank not in self.dead:
                 assert not core.holding, f"agent {rank} still holds {sorted(core.holding)}"
                 assert core.next_tick is None, f"agent {rank} plans something at {core.next_tick}"
-                assert rank in self.saved or not self._ending, f"agent {rank} was never told to save"
+                assert rank in self.saved or not self._ending, f"agent {rank} was never told to have its tasks saved"
 
     def _check_job(self, first: int) -> None:
         """Assert that a job in pieces is done, goes on later, or never began; and that each piece follows the last."""
@@ -425,6 +425,9 @@ class Simulation:
             (ended, _), starts = outcome.reports[before], outcome.starts.get(after, [])
             assert all(begun >= ended for begun, _ in starts), f"task {after} began before {before} was reported"
         last, later = chain[-1], first in outcome.later
+        for begun, rank in outcome.starts.get(last, []) if self._ending else []:
+            told = rank in self.dead or begun <= self.saved.get(rank, -1.0)
+            assert told, f"task {last} began at {rank} and was never told to save its state"
         done = last in outcome.reports and not later
         assert not done or not self._pieces[first], f"job {first} was not handed over again"
         never = len(chain) == 1 and (first in outcome.withdrawn or first in outcome.impossible)

@@ -40,7 +40,7 @@ def remove_old(paths: Iterable[str]) -> None:
 
 
 def state_of(path: str) -> list[tuple[str, int, int, int]]:
-    """Name, number, size and time of all files at a path or below it; empty if nothing is there or the path is empty."""
+    """Name, number, size and time of all files at a path or below it; empty if nothing is there."""
     found = []
     for folder, _, names in os.walk(path):
         found += [os.path.join(folder, name) for name in names]

@@ -360,13 +360,12 @@ class Tender:
 
     def _on_save(self) -> None:
         """Tell what can go on another time to save its state and end."""
+        reason = "was told to end because the pool is to end"
         for _ in range(2):  # again, for what has begun in place of one that had ended already
             for task in list(self.tasks.values()):
                 if task.order.resume and not task.ended and not task.stopped:
                     task.saving = True
-                    self._stop(
-                        task, "was told to end because the pool is to end", signal.SIGTERM, self.settings.grace_s
-                    )
+                    self._stop(task, reason, signal.SIGTERM, self.settings.grace_s)
 
     def _on_close(self, wait_s: float) -> None:
         self.closing = True
@@ -670,7 +669,7 @@ class Tender:
 
     @staticmethod
     def _see_whether_it_goes_on(task: Tended) -> None:
-        """A shell dies of the SIGTERM that the program in it answers by saving its state: the answer is the program's."""
+        """A shell dies of the SIGTERM that the program in it answers: it is the program's answer that counts."""
         result = task.result
         if task.saved and (result.signal == signal.SIGTERM or result.status == 128 + signal.SIGTERM):
             result.status, result.signal = LATER, 0
