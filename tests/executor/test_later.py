@@ -107,6 +107,38 @@ def test_sigterm_has_jobs_save_their_state_and_the_next_run_goes_on(workflow):
     law(workflow, 2)
 
 
+def test_a_job_that_waits_to_go_on_goes_on_in_the_next_run(one):
+    """It has begun before: half of its output is removed, and it is not as if it had never been handed over."""
+    one.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "saves.txt", "long.txt"
+        rule saves:
+            output: "saves.txt"
+            priority: 1
+            shell: "echo half > {output}; echo saves >> begun; exit 75"
+        rule long:
+            output: "long.txt"
+            shell: "echo long >> begun; sleep 1; touch {output}"
+        """,
+    )
+    one.pool = ("--worksteal-launcher", "local", "--worksteal-slots", "1")
+    process = one.start()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "saves has saved its state and goes on" in line:
+            break
+    wait_for(lambda: len(one.lines("begun")) == 2)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert "worksteal: 1 job will go on later" in output, output
+    assert one.lines("begun") == ["saves", "long"]
+    assert not (one.folder / "saves.txt").exists()
+    assert (one.folder / "long.txt").exists()
+    law(one, 2)
+
+
 def test_ctrl_c_keeps_what_jobs_have_saved(one):
     """The same, but that a job which cannot go on later has not finished."""
     three_jobs(one)
