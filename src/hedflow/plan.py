@@ -20,13 +20,15 @@ from pydantic import ValidationError
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import ALPHA_LOSSES, Config, Experiment, Loss, Model, Split, Training, nearest
+from hedflow.config import Config, Experiment, Loss, Model, Split, Training, nearest
 from hedflow.files import digest, read_json
 from hedflow.high_error import read_drug_errors, with_high_error_drugs
 from hedflow.provenance import code_digest
 from hedflow.splits import find_drugs, labels
 
 TRAINING_MODULE = "hedflow.training"
+# Settings that change how, and how fast, a result comes, not what is asked for.
+HOW = ("threads", "device", "compile", "deterministic", "runs_per_job", "checkpoints")
 UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "seed")
 # What a run's folder may be called (rules/common.smk).
 UPF_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
@@ -143,12 +145,11 @@ def _row(
         "seed": seed,
         "training": training.model_dump(),
     }
-    # Threads and device change how fast a result comes, not what is asked for; of an earlier experiment only the drugs
-    # that it found count.
+    # Of an earlier experiment only the drugs that it found count.
     asked = {
         **spec,
         "split": {key: value for key, value in deciding.items() if key not in ("experiment", "high_error_z")},
-        "training": training.model_dump(exclude={"threads", "device"}),
+        "training": training.model_dump(exclude=set(HOW)),
     }
     part = label if split.kind == "drug_lists" else f"{split.kind}-{label}"
     return {
@@ -215,7 +216,7 @@ def _upf_run(config: Config, experiment: str, bundle: Bundle, given: dict[str, A
         raise HedflowError(f"{where}: unknown model '{model}'{nearest(model, config.models)}")
     first, first_alpha = _axes(wanted.losses)[0]
     loss = str(given.get("loss", first))
-    alpha = given.get("alpha", first_alpha if loss in ALPHA_LOSSES else None)
+    alpha = given.get("alpha", first_alpha if loss == first else None)
     seed = given.get("seed", wanted.seeds[0])
     if type(seed) is not int or seed < 0:
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")
