@@ -46,7 +46,8 @@ def collect_runs(plan: pd.DataFrame, runs: Sequence[str], folder: Path) -> tuple
                 "history": json.dumps(record["history"]),
             }
         )
-    return pd.concat(predictions, ignore_index=True), pd.DataFrame(records)
+    table = pd.DataFrame(records).astype({"best_epoch": "Int64"})  # a model that is no network has none
+    return pd.concat(predictions, ignore_index=True), table
 
 
 def pool(plan: pd.DataFrame, predictions: pd.DataFrame, bundle: Bundle) -> dict[str, pd.DataFrame]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hedflow.models.settings import UnoSettings
+
 
 def _tower(inputs: int, width: int, depth: int, dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = []
@@ -63,3 +65,16 @@ class Uno(nn.Module):
         from_drug = functional.linear(self.drug_tower(drugs.index_select(0, distinct_drug)), of_drug, self.join.bias)
         joined = from_cell.index_select(0, cell_at) + from_drug.index_select(0, drug_at)
         return torch.sigmoid(self.head(joined)).squeeze(-1)
+
+
+def build(cell_inputs: int, drug_inputs: int, settings: UnoSettings, start: float = 0.5) -> Uno:
+    """The network of these settings for the inputs' widths; its output begins at `start` (AUC)."""
+    return Uno(
+        cell_inputs,
+        drug_inputs,
+        settings.width,
+        settings.tower_depth,
+        settings.head_depth,
+        settings.dropout,
+        start,
+    )

@@ -15,16 +15,19 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 from hedflow import HedflowError
 from hedflow.alignment import Alignment, fit_alignment
 from hedflow.bundle import Bundle, open_bundle
-from hedflow.config import Model, Split, Training
+from hedflow.config import Split, Training, parse_model
 from hedflow.files import write_json, write_parquet
 from hedflow.losses import make_loss
-from hedflow.models.uno import Uno
+from hedflow.models import find
+from hedflow.models.settings import ModelSettings
 from hedflow.provenance import versions
 from hedflow.splits import Rows, make_rows
+from hedflow.training.estimate import fit_estimator, predict_estimator
 from hedflow.training.inputs import Batches, Inputs, make_inputs
 from hedflow.training.module import LOW_AUC, DrugResponse
 
@@ -43,7 +46,7 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
     started = time.time()
     row = _plan_row(plan, run)
     spec = json.loads(row["spec"])
-    split, model, training = Split(**spec["split"]), Model(**spec["model"]), Training(**spec["training"])
+    split, model, training = Split(**spec["split"]), parse_model(spec["model"]), Training(**spec["training"])
     opened = open_bundle(bundle)
     rows = make_rows(split, spec["label"], opened)
     pl.seed_everything(spec["seed"], verbose=False)
@@ -52,9 +55,15 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
     alignment = None
     if training.align is not None:
         alignment = fit_alignment(opened.response.iloc[rows.train], training.align)
-    module, device = fit(opened, rows, model, training, spec["loss"], spec["alpha"], spec["seed"], alignment)
-    trained = time.time()
-    auc_pred = predict(module, rows.test, device)
+    if isinstance(model, ModelSettings) and find(model.kind).network:
+        module, device = fit(opened, rows, model, training, spec["loss"], spec["alpha"], spec["seed"], alignment)
+        trained, about, passed = time.time(), _about(module), _rows_trained(module, rows, training)
+        auc_pred = predict(module, rows.test, device)
+    else:
+        device, passed = torch.device("cpu"), len(rows.train)
+        estimator, about = fit_estimator(opened, rows, model, training, spec["seed"], alignment)
+        trained = time.time()
+        auc_pred = predict_estimator(estimator, rows.test)
     if alignment is not None:
         auc_pred = alignment.to_own(auc_pred, opened.response["source"].to_numpy()[rows.test])
     write_parquet(predictions, pd.DataFrame({"row": rows.test, "auc_pred": auc_pred}))
@@ -66,29 +75,37 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
             "bundle": opened.digest,
             "spec": spec,
             "rows": {name: len(getattr(rows, name)) for name in ("train", "validation", "test")},
-            # Columns that the network saw; a gene set may not be wholly in the data.
-            "inputs": {"cell": module.cells.shape[1], "drug": module.drugs.shape[1]},
-            "parameters": sum(p.numel() for p in module.network.parameters()),
             "metrics": _metrics(opened.response["auc"].to_numpy()[rows.test], auc_pred),
-            "best": {
-                "epoch": module.best_epoch,
-                "monitor": module.monitor,
-                "validation_mae": module.history[module.best_epoch]["validation_mae"],
-                "validation_balanced_mae": module.history[module.best_epoch]["validation_balanced_mae"],
-            },
+            **about,
             "alignment": None if alignment is None else alignment.summary(),
-            "history": module.history,
             "seconds": {
                 "load": round(loaded - started, 3),
                 "train": round(trained - loaded, 3),
                 "predict": round(time.time() - trained, 3),
             },
-            "rows_per_second": round(_rows_trained(module, rows, training) / (trained - loaded), 1),
+            "rows_per_second": round(passed / (trained - loaded), 1),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "device": _device_name(device),
             "versions": versions(),
         },
     )
+
+
+def _about(module: DrugResponse) -> dict[str, Any]:
+    """What a run's record says of its network."""
+    best = module.history[module.best_epoch]
+    return {
+        # Columns that the network saw; a gene set may not be wholly in the data.
+        "inputs": {"cell": module.cells.shape[1], "drug": module.drugs.shape[1]},
+        "parameters": sum(p.numel() for p in module.network.parameters()),
+        "best": {
+            "epoch": module.best_epoch,
+            "monitor": module.monitor,
+            "validation_mae": best["validation_mae"],
+            "validation_balanced_mae": best["validation_balanced_mae"],
+        },
+        "history": module.history,
+    }
 
 
 def _plan_row(plan: str | Path, run: str) -> dict[str, Any]:
@@ -101,7 +118,7 @@ def _plan_row(plan: str | Path, run: str) -> dict[str, Any]:
 def fit(
     bundle: Bundle,
     rows: Rows,
-    model: Model,
+    model: ModelSettings,
     training: Training,
     loss: str,
     alpha: float | None,
@@ -140,17 +157,10 @@ def fit(
     return module, torch.device(accelerator)
 
 
-def make_network(inputs: Inputs, model: Model, start: float = 0.5) -> Uno:
-    """The network for the inputs' widths; its output begins at `start` (AUC)."""
-    return Uno(
-        inputs.cells.shape[1],
-        inputs.drugs.shape[1],
-        model.width,
-        model.tower_depth,
-        model.head_depth,
-        model.dropout,
-        start,
-    )
+def make_network(inputs: Inputs, model: ModelSettings, start: float = 0.5) -> nn.Module:
+    """The network of the model's kind for the inputs' widths; its output begins at `start` (AUC)."""
+    network: nn.Module = find(model.kind).load()(inputs.cells.shape[1], inputs.drugs.shape[1], model, start)
+    return network
 
 
 def predict(module: DrugResponse, rows: np.ndarray, device: torch.device) -> np.ndarray:
