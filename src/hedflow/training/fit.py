@@ -21,10 +21,11 @@ from torch import nn
 from hedflow import HedflowError
 from hedflow.alignment import Alignment
 from hedflow.bundle import Bundle
-from hedflow.config import Model, Training
+from hedflow.config import Training
 from hedflow.losses import make_loss
+from hedflow.models import find
+from hedflow.models.settings import ModelSettings
 from hedflow.models.stack import One, Stack
-from hedflow.models.uno import Uno
 from hedflow.splits import Rows
 from hedflow.training.batches import Batches, Ordered
 from hedflow.training.checkpoints import CheckpointFolder
@@ -105,7 +106,7 @@ def align_inputs(inputs: Inputs, bundle: Bundle, alignment: Alignment | None) ->
 def fit(
     bundle: Bundle,
     rows: Rows,
-    model: Model,
+    model: ModelSettings,
     training: Training,
     loss: str,
     alpha: float | None,
@@ -126,7 +127,7 @@ def fit(
     return trained
 
 
-def fit_stack(jobs: Sequence[Job], model: Model, training: Training, loss: str) -> list[Trained]:
+def fit_stack(jobs: Sequence[Job], model: ModelSettings, training: Training, loss: str) -> list[Trained]:
     """Train several runs at once: the same result for each (to rounding) as if it were trained alone.
 
     Raises:
@@ -152,10 +153,10 @@ class _Member:
     folder: CheckpointFolder
 
 
-def _member(job: Job, model: Model, training: Training) -> _Member:
+def _member(job: Job, model: ModelSettings, training: Training) -> _Member:
     """A run as it begins, or as its newest checkpoint has it."""
     torch.manual_seed(job.seed)
-    network = make_network(job.inputs, model, _start(job))
+    network: Any = make_network(job.inputs, model, _start(job))
     network.batch_rows = training.batch_size
     state = RunState(job.run, job.seed, training)
     folder = CheckpointFolder(job.folder, training.checkpoints, job.run, job.digest, job.about)
@@ -168,17 +169,10 @@ def _member(job: Job, model: Model, training: Training) -> _Member:
     return _Member(job, network, state, folder)
 
 
-def make_network(inputs: Inputs, model: Model, start: float = 0.5) -> Uno:
-    """The network for the inputs' widths; its output begins at `start` (AUC)."""
-    return Uno(
-        inputs.cells.shape[1],
-        inputs.drugs.shape[1],
-        model.width,
-        model.tower_depth,
-        model.head_depth,
-        model.dropout,
-        start,
-    )
+def make_network(inputs: Inputs, model: ModelSettings, start: float = 0.5) -> nn.Module:
+    """The network of a kind for the inputs' widths; its output begins at `start` (AUC)."""
+    made: nn.Module = find(model.kind).load()(inputs.cells.shape[1], inputs.drugs.shape[1], model, start)
+    return made
 
 
 def _start(job: Job) -> float:
