@@ -222,4 +222,5 @@ def _shared(tensors: list[Tensor]) -> Tensor:
     """(runs, ...), or (1, ...) where all runs have the same."""
     if all(tensor is tensors[0] or torch.equal(tensor, tensors[0]) for tensor in tensors[1:]):
         return tensors[0][None]
-    return torch.stack(tensors)
+    longest = max(tensors, key=len)
+    return torch.stack([tensor if len(tensor) else torch.ones_like(longest) for tensor in tensors])
