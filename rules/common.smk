@@ -90,16 +90,16 @@ def plan_settings(wildcards):
     """What a plan is made from, as one digest: the experiment, the models it names, the files it reads."""
     experiment = CONFIG.experiments[wildcards.experiment]
     return digest(
-        experiment.model_dump(),
-        CONFIG.analysis.high_error_z if experiment.split.kind == "high_error" else None,
+        experiment.model_dump(exclude={"second_step"}),
+        CONFIG.analysis.high_error_z if experiment.earlier else None,
         CONFIG.training_of(wildcards.experiment).model_dump(),
         {name: CONFIG.models[name].model_dump() for name in experiment.models},
     )[:16]
 
 
 def earlier_tables(wildcards):
-    """Tables of the experiment whose high error drugs a split holds out: what it finds is an input of the plan."""
-    earlier = CONFIG.experiments[wildcards.experiment].split.experiment
+    """Tables of the experiment whose high error drugs are asked for: what it finds is an input of the plan."""
+    earlier = CONFIG.experiments[wildcards.experiment].earlier
     return [f"{RESULTS}/{earlier}/tables/{name}" for name in high_error.TABLES] if earlier else []
 
 

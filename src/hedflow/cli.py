@@ -85,7 +85,7 @@ def plan(given: argparse.Namespace) -> None:
     config = load_config(given.config)
     bundle = open_bundle(Path(config.results) / "bundle")
     for name, experiment in config.experiments.items():
-        earlier = experiment.split.experiment
+        earlier = experiment.earlier
         tables = Path(config.results) / earlier / "tables" if earlier else None
         table = make_plan(config, name, bundle, tables)
         print(f"{name}: {summary(table, empty_ranges(experiment.split, bundle))}")
@@ -114,7 +114,7 @@ def export_improve(given: argparse.Namespace) -> None:
         raise HedflowError(f"unknown experiment '{given.experiment}'{nearest(given.experiment, config.experiments)}")
     results = Path(config.results)
     bundle = open_bundle(results / "bundle", verify=True)
-    earlier = config.experiments[given.experiment].split.experiment
+    earlier = config.experiments[given.experiment].earlier
     tables = results / earlier / "tables" if earlier else None
     plan = make_plan(config, given.experiment, bundle, tables)
     response = results / "integration" / "response.parquet"

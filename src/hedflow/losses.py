@@ -6,7 +6,7 @@
     mae_exp    mean(w |y - p|), w = exp(-a y)
 
 The weights of a batch are divided by their mean, so that the learning rate keeps its meaning over a; a = 0 is the
-plain loss. Source: Gwinn, Wozniak et al., WORKS@SC25.
+plain loss. A row may count more by itself (high error drugs weighted up): its w is then multiplied by that. Source: Gwinn, Wozniak et al., WORKS@SC25.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from hedflow import HedflowError
 
 # Keeps a batch of only resistant pairs (all weights 0) finite.
 TINY = 1e-12
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[..., Tensor]
 
 
 def make_loss(name: str, alpha: float | None) -> LossFunction:
-    """The loss as a function (y, p) -> scalar; y and p of one shape."""
+    """The loss as a function (y, p, row weights = 1) -> scalar; all of one shape."""
     if name == "mse":
-        return lambda y, p: torch.mean((y - p) ** 2)
+        return lambda y, p, row=None: _weighted((y - p) ** 2, None, row)
     if name == "mae":
-        return lambda y, p: torch.mean(torch.abs(y - p))
+        return lambda y, p, row=None: _weighted(torch.abs(y - p), None, row)
     if alpha is not None and name == "mae_poly":
-        return lambda y, p: _weighted(torch.abs(y - p), _relative((1 - y).clamp(min=0)) ** alpha)
+        return lambda y, p, row=None: _weighted(torch.abs(y - p), _relative((1 - y).clamp(min=0)) ** alpha, row)
     if alpha is not None and name == "mae_exp":
-        return lambda y, p: _weighted(torch.abs(y - p), torch.exp(alpha * (y.min() - y)))
+        return lambda y, p, row=None: _weighted(torch.abs(y - p), torch.exp(alpha * (y.min() - y)), row)
     raise HedflowError(f"loss '{name}' with alpha {alpha}: expected mse, mae, or mae_poly and mae_exp with an alpha.")
 
 
@@ -41,5 +41,10 @@ def _relative(lean: Tensor) -> Tensor:
     return lean / lean.max().clamp(min=TINY)
 
 
-def _weighted(error: Tensor, weight: Tensor) -> Tensor:
+def _weighted(error: Tensor, weight: Tensor | None, row: Tensor | None) -> Tensor:
+    """Mean error by the product of the weights that there are."""
+    if row is not None:
+        weight = row if weight is None else weight * row
+    if weight is None:
+        return torch.mean(error)
     return torch.sum(weight * error) / torch.sum(weight).clamp(min=TINY)

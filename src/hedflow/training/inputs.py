@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,6 +98,21 @@ def _read(bundle: Bundle, view: str, model: Model, training: np.ndarray) -> np.n
             raise HedflowError(f"gene_set {model.gene_set}: the bundle's expression has none of its genes; use all.")
         matrix = matrix[:, has]
     return matrix[:, most_variable(matrix, training, model.genes)]
+
+
+def row_weights(weights: dict[str, Any] | None, bundle: Bundle, rows: Rows) -> np.ndarray | None:
+    """What each training row counts, float32 (len(rows.train),): `factor` for rows of the named drugs, else 1.
+
+    Args:
+        weights: of a run's spec: drugs (ids) and factor. None: all rows count alike, and None is returned.
+    """
+    if weights is None:
+        return None
+    ids = bundle.drugs["drug_id"]
+    if unknown := sorted(set(weights["drugs"]) - set(ids)):
+        raise HedflowError(f"the bundle has no drug {unknown[0]}, whose rows are to be weighed; plan the runs anew.")
+    weighed = ids.isin(weights["drugs"]).to_numpy()[bundle.response["drug"].to_numpy()[rows.train]]
+    return np.where(weighed, np.float32(weights["factor"]), np.float32(1))
 
 
 class Batches:

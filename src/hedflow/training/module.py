@@ -31,8 +31,17 @@ class DrugResponse(pl.LightningModule):
     cell: Tensor
     drug: Tensor
     auc: Tensor
+    # What each row of the response counts in the loss; None: all alike
+    weight: Tensor | None
 
-    def __init__(self, network: nn.Module, loss: LossFunction, inputs: Inputs, training: Training) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: LossFunction,
+        inputs: Inputs,
+        training: Training,
+        weight: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
@@ -40,6 +49,7 @@ class DrugResponse(pl.LightningModule):
         self.highest_rate = highest_rate(training)
         for name, tensor in vars(inputs).items():
             self.register_buffer(name, tensor, persistent=False)
+        self.register_buffer("weight", weight, persistent=False)
         self.history: list[dict[str, float]] = []
         self.monitor = f"validation_{training.monitor}"
         self.best = float("inf")
@@ -54,7 +64,7 @@ class DrugResponse(pl.LightningModule):
         return predicted
 
     def training_step(self, rows: Tensor, _: int) -> Tensor:
-        loss = self.loss(self.auc[rows], self(rows))
+        loss = self.loss(self.auc[rows], self(rows), None if self.weight is None else self.weight[rows])
         self._train.append(loss.detach())
         return loss
 

@@ -25,7 +25,7 @@ from hedflow.losses import make_loss
 from hedflow.models.uno import Uno
 from hedflow.provenance import versions
 from hedflow.splits import Rows, make_rows
-from hedflow.training.inputs import Batches, Inputs, make_inputs
+from hedflow.training.inputs import Batches, Inputs, make_inputs, row_weights
 from hedflow.training.module import LOW_AUC, DrugResponse
 
 PREDICT_ROWS = 65_536
@@ -52,7 +52,8 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
     alignment = None
     if training.align is not None:
         alignment = fit_alignment(opened.response.iloc[rows.train], training.align)
-    module, device = fit(opened, rows, model, training, spec["loss"], spec["alpha"], spec["seed"], alignment)
+    weights = row_weights(spec["weights"], opened, rows)
+    module, device = fit(opened, rows, model, training, spec["loss"], spec["alpha"], spec["seed"], alignment, weights)
     trained = time.time()
     auc_pred = predict(module, rows.test, device)
     if alignment is not None:
@@ -107,17 +108,23 @@ def fit(
     alpha: float | None,
     seed: int,
     alignment: Alignment | None = None,
+    weights: np.ndarray | None = None,
 ) -> tuple[DrugResponse, torch.device]:
     """Train a model on `rows.train`; returns the module with its best weights by `training.monitor`, and its device.
 
-    With `alignment` the model learns and predicts AUC on the reference source's scale.
+    With `alignment` the model learns and predicts AUC on the reference source's scale; with `weights`
+    (len(rows.train),) a training row counts that much in the loss.
     """
     inputs = make_inputs(bundle, rows, model)
     if alignment is not None:
         aligned = alignment.to_reference(inputs.auc.numpy(), bundle.response["source"].to_numpy())
         inputs = dataclasses.replace(inputs, auc=torch.from_numpy(aligned))
     start = float(np.clip(inputs.auc.numpy()[rows.train].mean(), 0.01, 0.99))
-    module = DrugResponse(make_network(inputs, model, start), make_loss(loss, alpha), inputs, training)
+    weight = None
+    if weights is not None:
+        weight = torch.ones(len(inputs.auc))
+        weight[torch.from_numpy(rows.train.astype(np.int64))] = torch.from_numpy(weights)
+    module = DrugResponse(make_network(inputs, model, start), make_loss(loss, alpha), inputs, training, weight)
     accelerator = training.device
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
