@@ -6,7 +6,9 @@
     mae_exp    mean(w |y - p|), w = exp(-a y)
 
 The weights of a batch are divided by their mean, so that the learning rate keeps its meaning over a; a = 0 is the
-plain loss. A row may count more by itself (high error drugs weighted up): its w is then multiplied by that. Source: Gwinn, Wozniak et al., WORKS@SC25.
+plain loss. A row may count more by itself (high error drugs weighted up): its w is then multiplied by that.
+
+Source: Gwinn, Wozniak et al., WORKS@SC25.
 """
 
 from __future__ import annotations
