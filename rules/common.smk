@@ -42,6 +42,9 @@ CONDA = "../envs/cpu.yaml"
 # Jobs import the hedflow that this Snakefile does, in an environment that has only its dependencies too.
 export_package()
 EXPERIMENTS = list(CONFIG.experiments)
+# Those that use the high error drugs of another one, and the tables that they are compared by.
+SECOND_STEPS = [name for name in EXPERIMENTS if CONFIG.experiments[name].earlier]
+STEP_TABLES = ("scores", "comparison")
 VIEWS = in_order(CONFIG.features.views)
 BUNDLE_FILES = (*bundle_files(VIEWS), *([IMPROVE_SPLITS_FILE] if IMPROVE else []))
 # Snakemake's cost is O(N^2) in the inputs of a rule, so runs are gathered in chunks.
@@ -97,9 +100,14 @@ def plan_settings(wildcards):
     )[:16]
 
 
+def earlier_of(wildcards):
+    """The experiment whose high error drugs this one asks for, if any."""
+    return CONFIG.experiments[wildcards.experiment].earlier
+
+
 def earlier_tables(wildcards):
     """Tables of the experiment whose high error drugs are asked for: what it finds is an input of the plan."""
-    earlier = CONFIG.experiments[wildcards.experiment].earlier
+    earlier = earlier_of(wildcards)
     return [f"{RESULTS}/{earlier}/tables/{name}" for name in high_error.TABLES] if earlier else []
 
 
