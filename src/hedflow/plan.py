@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import ALPHA_LOSSES, Config, Experiment, Loss, Model, Split, Training, nearest
+from hedflow.config import Config, Experiment, Loss, Model, Split, Training, nearest
 from hedflow.files import digest
 from hedflow.high_error import high_error_drugs, read_drug_errors, with_high_error_drugs
 from hedflow.provenance import code_digest
@@ -27,6 +27,8 @@ from hedflow.splits import find_drugs, labels
 from hedflow.upf import ALIASES, TRANSLATED, Line, read_upf
 
 TRAINING_MODULE = "hedflow.training"
+# Settings that change how, and how fast, a result comes, not what is asked for.
+HOW = ("threads", "device", "compile", "deterministic", "runs_per_job", "checkpoints")
 UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "weigh", "seed", "raw_max_lr")
 Settings = TypeVar("Settings", Model, Training)
 
@@ -168,12 +170,11 @@ def _row(
         "seed": seed,
         "training": training.model_dump(),
     }
-    # Threads and device change how fast a result comes, not what is asked for; of an earlier experiment only the drugs
-    # that it found count.
+    # Of an earlier experiment only the drugs that it found count.
     asked = {
         **spec,
         "split": {key: value for key, value in deciding.items() if key not in ("experiment", "high_error_z")},
-        "training": training.model_dump(exclude={"threads", "device"}),
+        "training": training.model_dump(exclude=set(HOW)),
     }
     part = label if split.kind == "drug_lists" else f"{split.kind}-{label}"
     return {
@@ -217,7 +218,7 @@ def _upf_run(config: Config, wanted: Experiment, experiment: str, bundle: Bundle
         raise HedflowError(f"{where}: unknown model '{model}'{nearest(model, config.models)}")
     first, first_alpha = _axes(wanted.losses)[0]
     loss = str(given.get("loss", first))
-    alpha = given.get("alpha", first_alpha if loss in ALPHA_LOSSES else None)
+    alpha = given.get("alpha", first_alpha if loss == first else None)
     seed, factor = given.get("seed", wanted.seeds[0]), given.get("weigh", 1.0)
     if type(seed) is not int or seed < 0:
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hedflow.analysis.second_step import HIGH, OTHERS, TABLES
 from hedflow.figures.style import shown
-from hedflow.report.page import list_table
+from hedflow.report import _table as list_table
 
 SHOWN_DRUGS = 10
 CHOSEN = (

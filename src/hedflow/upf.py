@@ -88,7 +88,7 @@ IGNORED = (
     "cv", "data_dir", "data_format", "data_type", "data_url", "early_stop", "early_stop_metric", "eval_bool",
     "experiment_id", "export_csv", "export_data", "framework", "generator_batch_size", "gpus", "home_dir",
     "infer_batch", "infer_outdir", "instance_directory", "lincs_genes_file", "logfile", "max_val_loss",
-    "metric_type", "metrics", "ml_data_outdir", "model_dir", "model_file_format", "model_file_name",
+    "metric_type", "metrics", "mixed_precision", "ml_data_outdir", "model_dir", "model_file_format", "model_file_name",
     "model_outdir", "no_feature_source", "no_gen", "no_response_source", "output_dir", "partition_by",
     "post_module", "pre_module", "preprocess_debug", "preprocess_rnaseq", "profiling", "reduce_lr", "run_id",
     "save", "save_path", "save_weights", "shuffle", "single", "solr_root", "tb", "tb_prefix", "test_data",

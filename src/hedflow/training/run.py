@@ -1,19 +1,18 @@
-"""One run of a plan: split, scale, train, predict the held-out rows, write two files."""
+"""Runs of a plan: split, scale, train, predict the held-out rows, write two files a run."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import logging
+import os
 import resource
+import sys
 import time
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 
 from hedflow import HedflowError
@@ -21,17 +20,25 @@ from hedflow.alignment import Alignment, fit_alignment
 from hedflow.bundle import Bundle, open_bundle
 from hedflow.config import Model, Split, Training
 from hedflow.files import write_json, write_parquet
-from hedflow.losses import make_loss
-from hedflow.models.uno import Uno
 from hedflow.provenance import versions
 from hedflow.splits import Rows, make_rows
-from hedflow.training.inputs import Batches, Inputs, make_inputs, row_weights
-from hedflow.training.module import LOW_AUC, DrugResponse
+from hedflow.training.devices import device_name
+from hedflow.training.fit import Job, Trained, align_inputs, fit_stack
+from hedflow.training.inputs import make_inputs
+from hedflow.training.module import LOW_AUC, Interrupted
 
-PREDICT_ROWS = 65_536
+# sysexits.h, EX_TEMPFAIL: "I have saved my state; run me again", which the executor `worksteal` understands.
+GO_ON_LATER = 75
 
 
-def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str | Path, record: str | Path) -> None:
+def train_run(
+    bundle: str | Path,
+    plan: str | Path,
+    run: str,
+    predictions: str | Path,
+    record: str | Path,
+    checkpoints: str | Path | None = None,
+) -> None:
     """Train run `run` of a plan and write its predictions and its record.
 
     Args:
@@ -39,54 +46,118 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
         plan: plan.parquet of the experiment.
         predictions: written: `schemas.PREDICTIONS`, one row a test row.
         record: written: JSON with spec, metrics, history, timings, versions, device.
+        checkpoints: folder of the run's checkpoints; None = it saves nothing.
+
+    Raises:
+        SystemExit: with `GO_ON_LATER` after SIGTERM: the run is saved, and goes on when it is trained again.
     """
-    started = time.time()
-    row = _plan_row(plan, run)
-    spec = json.loads(row["spec"])
-    split, model, training = Split(**spec["split"]), Model(**spec["model"]), Training(**spec["training"])
+    train_runs(bundle, plan, {run: (Path(predictions), Path(record))}, {run: checkpoints})
+
+
+def train_runs(
+    bundle: str | Path,
+    plan: str | Path,
+    files: Mapping[str, tuple[Path, Path]],
+    checkpoints: Mapping[str, str | Path | None] | None = None,
+) -> None:
+    """Train runs that share model, loss and training settings at once.
+
+    A run that diverges is written as failed, with the reason and no predictions; the others go on.
+
+    Args:
+        files: by run, its predictions and its record. checkpoints: by run, its folder of them.
+    """
+    started = time.monotonic()
+    planned = {run: _plan_row(plan, run) for run in files}
+    specs = {run: json.loads(row["spec"]) for run, row in planned.items()}
+    first = next(iter(specs.values()))
+    model, training = Model(**first["model"]), Training(**first["training"])
+    for run, spec in specs.items():
+        if any(spec[key] != first[key] for key in ("model", "training", "loss")):
+            raise HedflowError(
+                f"run {run} and {next(iter(specs))} differ in more than a stack of runs can; make the plan anew."
+            )
     opened = open_bundle(bundle)
-    rows = make_rows(split, spec["label"], opened)
-    pl.seed_everything(spec["seed"], verbose=False)
     torch.set_num_threads(training.threads)
-    loaded = time.time()
-    alignment = None
-    if training.align is not None:
-        alignment = fit_alignment(opened.response.iloc[rows.train], training.align)
-    weights = row_weights(spec["weights"], opened, rows)
-    module, device = fit(opened, rows, model, training, spec["loss"], spec["alpha"], spec["seed"], alignment, weights)
-    trained = time.time()
-    auc_pred = predict(module, rows.test, device)
-    if alignment is not None:
-        auc_pred = alignment.to_own(auc_pred, opened.response["source"].to_numpy()[rows.test])
-    write_parquet(predictions, pd.DataFrame({"row": rows.test, "auc_pred": auc_pred}))
+    rows = {run: make_rows(Split(**spec["split"]), spec["label"], opened) for run, spec in specs.items()}
+    alignments = {run: _alignment(opened, rows[run], training) for run in files}
+    jobs = []
+    for run, spec in specs.items():
+        inputs = align_inputs(make_inputs(opened, rows[run], model, spec.get("weights")), opened, alignments[run])
+        about = {"spec": spec, "versions": versions(), "bundle": opened.digest}
+        folder = (checkpoints or {}).get(run)
+        where = None if folder is None else Path(folder)
+        jobs.append(Job(run, rows[run], inputs, spec["alpha"], spec["seed"], planned[run]["digest"], about, where))
+    loaded = time.monotonic()
+    try:
+        trained = fit_stack(jobs, model, training, first["loss"])
+    except Interrupted:
+        names = ", ".join(files)
+        print(f"{names}: told to end; saved, and goes on from there when it is run again.", file=sys.stderr, flush=True)
+        raise SystemExit(GO_ON_LATER) from None
+    for job, one in zip(jobs, trained, strict=True):
+        shared = {"load": (loaded - started) / len(jobs), "together": len(jobs)}
+        _write(opened, job, one, planned[job.run], alignments[job.run], shared, *files[job.run])
+
+
+def _alignment(bundle: Bundle, rows: Rows, training: Training) -> Alignment | None:
+    return None if training.align is None else fit_alignment(bundle.response.iloc[rows.train], training.align)
+
+
+def _write(
+    bundle: Bundle,
+    job: Job,
+    trained: Trained,
+    row: Mapping[str, Any],
+    alignment: Alignment | None,
+    shared: Mapping[str, Any],
+    predictions: Path,
+    record: Path,
+) -> None:
+    """Predict a run's test rows and write its two files."""
+    started, state, test = time.monotonic(), trained.state, job.rows.test
+    spec = json.loads(row["spec"])
+    auc_pred = np.full(len(test), np.nan, np.float32) if state.failure else trained.predict(test)
+    if alignment is not None and not state.failure:
+        auc_pred = alignment.to_own(auc_pred, bundle.response["source"].to_numpy()[test])
+    write_parquet(predictions, pd.DataFrame({"row": test, "auc_pred": auc_pred}))
+    best = state.history[state.best_epoch] if state.best_epoch >= 0 else {}
     write_json(
         record,
         {
-            "run": run,
+            "run": job.run,
+            "status": "failed" if state.failure else "trained",
+            "reason": state.failure,
             "digest": row["digest"],
-            "bundle": opened.digest,
+            "bundle": bundle.digest,
             "spec": spec,
-            "rows": {name: len(getattr(rows, name)) for name in ("train", "validation", "test")},
+            "rows": {name: len(getattr(job.rows, name)) for name in ("train", "validation", "test")},
             # Columns that the network saw; a gene set may not be wholly in the data.
-            "inputs": {"cell": module.cells.shape[1], "drug": module.drugs.shape[1]},
-            "parameters": sum(p.numel() for p in module.network.parameters()),
-            "metrics": _metrics(opened.response["auc"].to_numpy()[rows.test], auc_pred),
+            "inputs": {"cell": job.inputs.cells.shape[1], "drug": job.inputs.drugs.shape[1]},
+            "parameters": trained.parameters,
+            "metrics": _metrics(bundle.response["auc"].to_numpy()[test], auc_pred),
             "best": {
-                "epoch": module.best_epoch,
-                "monitor": module.monitor,
-                "validation_mae": module.history[module.best_epoch]["validation_mae"],
-                "validation_balanced_mae": module.history[module.best_epoch]["validation_balanced_mae"],
+                "epoch": state.best_epoch,
+                "monitor": state.monitor,
+                "validation_mae": best.get("validation_mae"),
+                "validation_balanced_mae": best.get("validation_balanced_mae"),
             },
             "alignment": None if alignment is None else alignment.summary(),
-            "history": module.history,
+            "history": state.history,
+            "resumed": state.resumed,
+            "rollbacks": state.rollbacks,
+            "notes": trained.notes,
+            "together": shared["together"],
             "seconds": {
-                "load": round(loaded - started, 3),
-                "train": round(trained - loaded, 3),
-                "predict": round(time.time() - trained, 3),
+                "load": round(shared["load"], 3),
+                "train": round(state.seconds, 3),
+                "predict": round(time.monotonic() - started, 3),
             },
-            "rows_per_second": round(_rows_trained(module, rows, training) / (trained - loaded), 1),
+            "rows_per_second": round(_rows_trained(job, trained) / max(state.seconds, 1e-9), 1),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-            "device": _device_name(device),
+            "device": device_name(trained.device),
+            "precision": str(trained.precision).removeprefix("torch."),
+            "host": os.uname().nodename,
             "versions": versions(),
         },
     )
@@ -99,78 +170,10 @@ def _plan_row(plan: str | Path, run: str) -> dict[str, Any]:
     return {str(key): value for key, value in table.iloc[0].items()}
 
 
-def fit(
-    bundle: Bundle,
-    rows: Rows,
-    model: Model,
-    training: Training,
-    loss: str,
-    alpha: float | None,
-    seed: int,
-    alignment: Alignment | None = None,
-    weights: np.ndarray | None = None,
-) -> tuple[DrugResponse, torch.device]:
-    """Train a model on `rows.train`; returns the module with its best weights by `training.monitor`, and its device.
-
-    With `alignment` the model learns and predicts AUC on the reference source's scale; with `weights`
-    (len(rows.train),) a training row counts that much in the loss.
-    """
-    inputs = make_inputs(bundle, rows, model)
-    if alignment is not None:
-        aligned = alignment.to_reference(inputs.auc.numpy(), bundle.response["source"].to_numpy())
-        inputs = dataclasses.replace(inputs, auc=torch.from_numpy(aligned))
-    start = float(np.clip(inputs.auc.numpy()[rows.train].mean(), 0.01, 0.99))
-    weight = None
-    if weights is not None:
-        weight = torch.ones(len(inputs.auc))
-        weight[torch.from_numpy(rows.train.astype(np.int64))] = torch.from_numpy(weights)
-    module = DrugResponse(make_network(inputs, model, start), make_loss(loss, alpha), inputs, training, weight)
-    accelerator = training.device
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise HedflowError("training.device is cuda, but PyTorch finds no CUDA device here; use auto or cpu.")
-    with _quiet():
-        trainer = pl.Trainer(
-            accelerator="gpu" if accelerator == "cuda" else "cpu",
-            devices=1,
-            max_epochs=training.epochs,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        batches = Batches(rows.train, training.batch_size, seed=seed, limit=training.epoch_rows)
-        trainer.fit(module, batches, Batches(rows.validation, PREDICT_ROWS))
-    module.network.load_state_dict(module.best_weights)
-    return module, torch.device(accelerator)
-
-
-def make_network(inputs: Inputs, model: Model, start: float = 0.5) -> Uno:
-    """The network for the inputs' widths; its output begins at `start` (AUC)."""
-    return Uno(
-        inputs.cells.shape[1],
-        inputs.drugs.shape[1],
-        model.width,
-        model.tower_depth,
-        model.head_depth,
-        model.dropout,
-        start,
-    )
-
-
-def predict(module: DrugResponse, rows: np.ndarray, device: torch.device) -> np.ndarray:
-    """Predicted AUC (float32) of the response's rows, in their order."""
-    module.to(device).eval()
-    with torch.inference_mode():
-        parts = [module(batch.to(device)).cpu() for batch in Batches(rows, PREDICT_ROWS)]
-    predicted: np.ndarray = torch.cat(parts).float().numpy()
-    return predicted
-
-
 def _metrics(auc: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
     """A run's own figures; the analysis pools the runs and is not imported here, lest its changes retrain."""
+    if np.isnan(predicted).any():
+        return dict.fromkeys(("mae", "rmse", "r2", "mae_low", "mae_rest"))
     error = np.abs(predicted - auc).astype(np.float64)
     spread = ((auc - auc.mean()) ** 2).sum()
     low = auc < LOW_AUC
@@ -183,22 +186,6 @@ def _metrics(auc: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
     }
 
 
-def _rows_trained(module: DrugResponse, rows: Rows, training: Training) -> int:
-    return len(module.history) * min(len(rows.train), training.epoch_rows or len(rows.train))
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-class _quiet:
-    """Silences Lightning's banners and its advice about loader processes, which there are none of."""
-
-    def __enter__(self) -> None:
-        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-        self.caught = warnings.catch_warnings()
-        self.caught.__enter__()
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-
-    def __exit__(self, *error: object) -> None:
-        self.caught.__exit__(None, None, None)
+def _rows_trained(job: Job, trained: Trained) -> int:
+    rows = len(job.rows.train)
+    return len(trained.history) * min(rows, trained.state.settings.epoch_rows or rows)
