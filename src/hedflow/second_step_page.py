@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import pandas as pd
 
 from hedflow.analysis.second_step import HIGH, OTHERS, TABLES
 from hedflow.figures.style import shown
-from hedflow.report import _table as list_table
 
 SHOWN_DRUGS = 10
 CHOSEN = (
@@ -24,12 +24,12 @@ WEIGHED = (
     "it is the same for every factor but 1; a gain of the size of the change under the control is not to be trusted."
 )
 REPEATED = (
-    "{repeated} of {runs} runs have a seed of the first step, and are its runs over again: the control then carries the "
-    "luck by which the drugs were chosen, and any other method looks better than it is. Use other seeds."
+    "{repeated} of {runs} runs have a seed of the first step, and are its runs over again: the control then carries "
+    "the luck by which the drugs were chosen, and any other method looks better than it is. Use other seeds."
 )
 
 
-def second_step_page(folder: Path) -> tuple[list[str], dict[str, Any]]:
+def second_step_page(folder: Path, list_table: Callable[[pd.DataFrame], list[str]]) -> tuple[list[str], dict[str, Any]]:
     """The lines of the page for an experiment's folder, and the figures it is remembered by."""
     tables = {name: pd.read_parquet(folder / "tables" / f"{name}.parquet") for name in TABLES}
     about = {str(key): value for key, value in tables["second_step_about"].iloc[0].items()}
@@ -100,14 +100,13 @@ def _ranking(tables: dict[str, pd.DataFrame]) -> str:
 
 
 def _methods(errors: pd.DataFrame) -> pd.DataFrame:
-    whole, low = (errors[errors["part"] == part].set_index(["drugs", "method"]) for part in ("mae", "mae_low"))
+    whole, low = (errors[errors["part"] == part].to_dict("records") for part in ("mae", "mae_low"))
     rows = []
-    for (group, method), row in whole.iterrows():  # type: ignore[misc]
-        potent = low.loc[(group, method)]
+    for row, potent in zip(whole, low, strict=True):
         rows.append(
             {
-                "drugs": f"{group} ({int(row['n_drugs'])})",
-                "method": shown(str(method)),
+                "drugs": f"{row['drugs']} ({int(row['n_drugs'])})",
+                "method": shown(str(row["method"])),
                 "MAE, first step": f"{row['mae_first']:.4f}",
                 "MAE": f"{row['mae']:.4f} [{row['mae_lower']:.4f}, {row['mae_upper']:.4f}]",
                 "MAE, AUC < 0.5": f"{potent['mae']:.4f}" if potent["n"] else "no such pair",
