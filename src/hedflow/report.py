@@ -57,10 +57,10 @@ def _experiment(folder: Path, name: str, noise: pd.DataFrame) -> tuple[list[str]
     tables = {table: pd.read_parquet(folder / "tables" / f"{table}.parquet") for table in TABLES}
     numbers = _numbers(tables)
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
-    lines += [sentence + "\n" for sentence in _sentences(tables, numbers)]
     if chosen_drugs(pd.read_parquet(folder / "plan.parquet", columns=["spec"])):
         page, numbers["second_step"] = second_step_page(folder, _table)
         lines += page
+    lines += [sentence + "\n" for sentence in _sentences(tables, numbers)]
     lines += _unused(read_json(folder / "audit.json"))
     lines += _image(folder / "figures" / "tradeoff.png")
     lines += ["", METHODS, ""]

@@ -233,7 +233,11 @@ LOO = {"split": {"kind": "leave_one_drug_out"}}
         ({"id": "b", "drug": "Drug 3"}, "'drug' goes with a leave_one_drug_out split, and this one is drug_blind.", {}),
         ({"id": "b", "drug": "Drog 11"}, "unknown drug 'Drog 11'; did you mean Drug 11", LOO),
         ({"id": "b", "model": "c"}, "unknown model 'c'. Valid: a, b.", {}),
-        ({"id": "b", "loss": "mae_polly"}, "`name` is 'mae_polly', and there is no such loss; did you mean mae_poly", {}),
+        (
+            {"id": "b", "loss": "mae_polly"},
+            "`name` is 'mae_polly', and there is no such loss; did you mean mae_poly",
+            {},
+        ),
         ({"id": "b", "loss": "mae_poly"}, "mae_poly needs `alpha` (power of (1 - AUC)), for example alpha: [2]", {}),
         ({"id": "b", "loss": "mae", "alpha": 2}, "mae has no alpha; alpha belongs to mae_poly, mse_poly, mae_exp", {}),
         ({"id": "b", "loss": "mae_exp", "alpha": 51}, "alpha of mae_exp is 51, expected one from 0 to 50", {}),

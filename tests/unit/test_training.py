@@ -297,9 +297,7 @@ def test_predictions_do_not_depend_on_the_order_of_rows(world_bundle):
     rows = make_rows(Split(folds=3), "f0", world_bundle)
     trained = fit(world_bundle, rows, Model(**SMALL), Training(**{**QUICK, "epochs": 1}), "mse", None, seed=0)
     order = np.random.default_rng(0).permutation(len(rows.test))
-    np.testing.assert_allclose(
-        trained.predict(rows.test[order]), trained.predict(rows.test)[order], atol=1e-6
-    )
+    np.testing.assert_allclose(trained.predict(rows.test[order]), trained.predict(rows.test)[order], atol=1e-6)
 
 
 @pytest.mark.parametrize("cause", ["rate", "auc"])

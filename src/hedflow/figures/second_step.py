@@ -72,7 +72,8 @@ def _forest(axis: Axes, compared: pd.DataFrame, colour: dict[str, tuple[float, f
                 row["difference"], at, xerr=error.tolist(), fmt=marker, color=colour[name], capsize=3,
                 fillstyle="full" if group == HIGH else "none",
             )  # fmt: skip
-        label = f"{group} drugs ({int(rows['n_drugs'].max()) if len(rows) else 0})"
+        name = "high error drugs" if group == HIGH else "other drugs"
+        label = f"{name} ({int(rows['n_drugs'].max()) if len(rows) else 0})"
         axis.plot([], [], marker, color="black", fillstyle="full" if group == HIGH else "none", label=label)
     axis.axvline(0, color="black", linewidth=1)
     axis.set(yticks=range(len(methods)), ylim=(max(len(methods), 1) - 0.5, -0.5))
