@@ -234,15 +234,15 @@ def test_a_method_continues_its_own_or_its_controls():
 def test_regression_to_the_mean_is_no_gain_over_the_control():
     """Errors are luck alone: the chosen drugs get better by nothing, and no method is better than its control."""
     rng, better, gains = np.random.default_rng(1), 0, 0
-    for _ in range(20):
+    for _ in range(12):
         first = step(rows_of("mse"), rng)
         second = step(rows_of("mse", "mse.weigh-5", seed=1), rng)
         table = errors_table(second, first, high_of(first, 15), Analysis(bootstrap=100))
         better += at(table, "mse")["change_upper"] < 0
         better += at(table, "mse", OTHERS)["change_lower"] > 0
         gains += at(table, "mse.weigh-5")["difference_upper"] < 0
-    assert better >= 30
-    assert gains <= 3
+    assert better >= 18
+    assert gains <= 2
 
 
 def test_a_real_gain_is_one_and_the_numbers_are_those_of_the_rows():
@@ -266,7 +266,7 @@ def test_a_real_gain_is_one_and_the_numbers_are_those_of_the_rows():
             assert row["mae_lower"] < row["mae"] < row["mae_upper"]
     assert at(table, "mae")["difference_upper"] < -0.05
     assert pd.isna(at(table, "mse")["difference"])
-    assert at(table, "mse")["control"] is None
+    assert pd.isna(at(table, "mse")["control"])
 
 
 def test_rows_in_another_order_say_the_same():
