@@ -19,7 +19,6 @@ from hedflow.config import (
     Features,
     Identity,
     Loss,
-    Model,
     Quality,
     SecondStep,
     Split,
@@ -27,6 +26,7 @@ from hedflow.config import (
     Weigh,
 )
 from hedflow.files import write_text
+from hedflow.models import KINDS
 
 HEADER = """\
 # hedflow: the one file you edit. Then run `snakemake`: only what changed is run again.
@@ -96,7 +96,7 @@ def as_reference() -> str:
         ("`quality`", Quality),
         ("`identity`", Identity),
         ("`features`", Features),
-        ("`models.<name>`", Model),
+        *((f"`models.<name>` of kind `{name}`", kind.settings) for name, kind in KINDS.items()),
         ("`training`", Training),
         ("`experiments.<name>`", Experiment),
         ("`experiments.<name>.split`", Split),

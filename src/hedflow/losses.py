@@ -221,7 +221,7 @@ class BalancedMSE(Loss):
         noise = 2 * self.alpha**2  # (runs, 1)
         distance = -((p[:, :, None] - y[:, None, :]) ** 2) / noise[:, :, None]
         if self._others is not None:  # rows that are left out are nobody's alternative
-            distance = distance + torch.log((self._others > 0).float())[:, None, :]
+            distance = distance.masked_fill((self._others == 0)[:, None, :], -1e9)
         own = -((p - y) ** 2) / noise
         return noise * (torch.logsumexp(distance, dim=-1) - own)
 

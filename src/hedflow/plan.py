@@ -15,22 +15,25 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import Config, Experiment, Loss, Model, Split, Training, nearest
+from hedflow.config import Config, Experiment, Loss, Split, Training, nearest
 from hedflow.files import digest
 from hedflow.high_error import high_error_drugs, read_drug_errors, with_high_error_drugs
-from hedflow.provenance import code_digest
+from hedflow.models import code_digest_of, find
+from hedflow.models.settings import KindSettings
 from hedflow.splits import find_drugs, labels
 from hedflow.upf import ALIASES, TRANSLATED, Line, read_upf
 
-TRAINING_MODULE = "hedflow.training"
 # Settings that change how, and how fast, a result comes, not what is asked for.
 HOW = ("threads", "device", "compile", "deterministic", "runs_per_job", "checkpoints")
+# An estimator has a loss of its own, and of `training` only this much decides what it learns.
+OWN_LOSS = "own"
+ESTIMATOR_KEYS = ("align", "monitor")
 UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "weigh", "seed", "raw_max_lr")
-Settings = TypeVar("Settings", Model, Training)
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def make_plan(config: Config, experiment: str, bundle: Bundle, earlier: str | Path | None = None) -> pd.DataFrame:
@@ -41,11 +44,11 @@ def make_plan(config: Config, experiment: str, bundle: Bundle, earlier: str | Pa
 
     Returns:
         One row a run: run, experiment, method (what is compared: the loss, with the model where there are
-        several, and `weigh-5` where high error drugs count five times), split (`kind-label`), split_kind, label,
-        model, loss (`mae_poly-2`), loss_name, alpha, seed, factor (1 where all rows count alike), reference
-        (whether this loss is what others are compared with), ignored (keys of a UPF line that mean nothing here),
-        spec (JSON: all that training reads), digest (of the spec, the bundle and the training code: the run is
-        repeated when it changes, and for no other reason).
+        several; the model where it has a loss of its own; and `weigh-5` where high error drugs count five times),
+        split (`kind-label`), split_kind, label, model, loss (`mae_poly-2`, or `own`), loss_name, alpha, seed, factor
+        (1 where all rows count alike), reference (whether this loss is what others are compared with), ignored (keys
+        of a UPF line that mean nothing here), spec (JSON: all that training reads), digest (of the spec, the bundle
+        and the code of training and of the model: the run is repeated when it changes, and for no other reason).
     """
     drugs: list[str] = []
     if config.experiments[experiment].earlier:
@@ -86,7 +89,9 @@ def _methods(table: pd.DataFrame) -> list[str]:
     names: dict[str, str] = {}
     for row in table.itertuples():
         if row.recipe not in names:
-            name = _dotted(row.model if several else None, row.loss, weigh_label(float(str(row.factor))))
+            own = row.loss == OWN_LOSS
+            loss, model = None if own else row.loss, row.model if several or own else None
+            name = _dotted(model, loss, weigh_label(float(str(row.factor))))
             taken = sum(other == name or other.startswith(f"{name}~") for other in names.values())
             names[str(row.recipe)] = f"{name}~{taken + 1}" if taken else name
     return [names[str(recipe)] for recipe in table["recipe"]]
@@ -118,25 +123,32 @@ def _axes(losses: list[Loss]) -> list[tuple[str, float | None]]:
 def _from_axes(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:
     wanted = config.experiments[experiment]
     training = config.training_of(experiment)
-    axes = itertools.product(
-        wanted.models, _axes(wanted.losses), factors_of(wanted), labels(wanted.split, bundle), wanted.seeds
-    )
-    return [
-        {
-            "run": None,
-            "label": label,
-            "model": model,
-            "settings": config.models[model],
-            "loss": loss,
-            "alpha": alpha,
-            "factor": factor,
-            "seed": seed,
-            "training": training,
-            "reference": factor == 1 and (loss, alpha) == _axes(wanted.losses)[0],
-            "ignored": "",
-        }
-        for model, (loss, alpha), factor, label, seed in axes
-    ]
+    parts = labels(wanted.split, bundle)
+    first = _axes(wanted.losses)[0]
+    runs = []
+    for model in wanted.models:
+        kind = find(config.models[model].kind)
+        losses = _axes(wanted.losses) if kind.losses else [(OWN_LOSS, None)]
+        # One run serves all seeds of a kind that has no use for one.
+        seeds = wanted.seeds if kind.seeded else [0]
+        for (loss, alpha), factor, label, seed in itertools.product(losses, factors_of(wanted), parts, seeds):
+            leads = (loss, alpha) == first if kind.losses else model == wanted.models[0]
+            runs.append(
+                {
+                    "run": None,
+                    "label": label,
+                    "model": model,
+                    "settings": config.models[model],
+                    "loss": loss,
+                    "alpha": alpha,
+                    "factor": factor,
+                    "seed": seed,
+                    "training": training,
+                    "reference": factor == 1 and leads,
+                    "ignored": "",
+                }
+            )
+    return runs
 
 
 def _row(
@@ -148,7 +160,7 @@ def _row(
     run: str | None,
     label: str,
     model: str,
-    settings: Model,
+    settings: KindSettings,
     loss: str,
     alpha: float | None,
     factor: float,
@@ -174,7 +186,9 @@ def _row(
     asked = {
         **spec,
         "split": {key: value for key, value in deciding.items() if key not in ("experiment", "high_error_z")},
-        "training": training.model_dump(exclude=set(HOW)),
+        "training": training.model_dump(exclude=set(HOW))
+        if find(settings.kind).network
+        else training.model_dump(include=set(ESTIMATOR_KEYS)),
     }
     part = label if split.kind == "drug_lists" else f"{split.kind}-{label}"
     return {
@@ -194,7 +208,7 @@ def _row(
         "threads": training.threads,
         "ignored": ignored,
         "spec": json.dumps(spec, sort_keys=True),
-        "digest": digest(asked, bundle.digest, code_digest(TRAINING_MODULE))[:16],
+        "digest": digest(asked, bundle.digest, code_digest_of(settings))[:16],
     }
 
 
@@ -209,17 +223,19 @@ def _from_upf(config: Config, experiment: str, bundle: Bundle) -> list[dict[str,
 
 def _upf_run(config: Config, wanted: Experiment, experiment: str, bundle: Bundle, line: Line) -> dict[str, Any]:
     given, where = line.given, line.where
-    valid = [*UPF_KEYS, *Training.model_fields, *Model.model_fields]
-    for key in given:
-        if key not in valid:
-            raise HedflowError(f"{where}: unknown key '{key}'{nearest(key, [*valid, *ALIASES, *TRANSLATED])}")
     model = str(given.get("model", wanted.models[0]))
     if model not in config.models:
         raise HedflowError(f"{where}: unknown model '{model}'{nearest(model, config.models)}")
+    of_model = [key for key in type(config.models[model]).model_fields if key != "kind"]
+    valid = [*UPF_KEYS, *Training.model_fields, *of_model]
+    for key in given:
+        if key not in valid:
+            raise HedflowError(f"{where}: unknown key '{key}'{nearest(key, [*valid, *ALIASES, *TRANSLATED])}")
     first, first_alpha = _axes(wanted.losses)[0]
+    kind = find(config.models[model].kind)
     loss = str(given.get("loss", first))
     alpha = given.get("alpha", first_alpha if loss == first else None)
-    seed, factor = given.get("seed", wanted.seeds[0]), given.get("weigh", 1.0)
+    seed, factor = given.get("seed", wanted.seeds[0] if kind.seeded else 0), given.get("weigh", 1.0)
     if type(seed) is not int or seed < 0:
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")
     if factor != 1 and factor not in factors_of(wanted):
@@ -231,21 +247,25 @@ def _upf_run(config: Config, wanted: Experiment, experiment: str, bundle: Bundle
         if given.get("raw_max_lr") is not None:  # a rate for each row of a batch
             rate = _changed(training, {"learning_rate": given["raw_max_lr"]}).learning_rate or 0
             training = _changed(training, {"learning_rate": rate * training.batch_size})
-        settings = _changed(config.models[model], {key: given[key] for key in Model.model_fields if key in given})
+        settings = _changed(config.models[model], {key: given[key] for key in of_model if key in given})
     except ValidationError as error:
         problem = error.errors()[0]
         raise HedflowError(f"{where}: '{problem['loc'][0] if problem['loc'] else loss}': {problem['msg']}.") from None
+    alpha = None if alpha is None else float(alpha)
+    reference = (loss, alpha) == (first, first_alpha)
+    if not kind.losses:  # the file's loss is for the lines of networks
+        loss, alpha, reference = OWN_LOSS, None, model == wanted.models[0]
     return {
         "run": str(given["id"]),
         "label": _upf_label(wanted, bundle, given, where),
         "model": model,
         "settings": settings,
         "loss": loss,
-        "alpha": None if alpha is None else float(alpha),
+        "alpha": alpha,
         "factor": float(factor),
         "seed": seed,
         "training": training,
-        "reference": (loss, None if alpha is None else float(alpha), factor) == (first, first_alpha, 1),
+        "reference": reference and factor == 1,
         "ignored": ", ".join(line.ignored),
     }
 

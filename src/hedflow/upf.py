@@ -24,6 +24,7 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.files import read_json, write_text
+from hedflow.loss_kinds import loss_kinds
 
 # What a run's folder may be called (rules/common.smk).
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
@@ -236,7 +237,8 @@ def write_upf(plan: pd.DataFrame, parts: Sequence[str], path: str | Path, number
             line["fold"] = int(fold[1])
         else:
             line["index"] = parts.index(row["label"])
-        line |= {"model": row["model"], "loss": row["loss_name"]}
-        line |= {"alpha": None if pd.isna(row["alpha"]) else row["alpha"], "seed": int(row["seed"])}
+        line |= {"model": row["model"], "seed": int(row["seed"])}
+        if row["loss_name"] in loss_kinds():  # else the model's own
+            line |= {"loss": row["loss_name"], "alpha": None if pd.isna(row["alpha"]) else row["alpha"]}
         lines.append(json.dumps({**line, "weigh": row["factor"]} if weighs else line))
     write_text(path, "\n".join(lines) + "\n")

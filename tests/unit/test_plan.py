@@ -235,7 +235,7 @@ LOO = {"split": {"kind": "leave_one_drug_out"}}
         ({"id": "b", "model": "c"}, "unknown model 'c'. Valid: a, b.", {}),
         (
             {"id": "b", "loss": "mae_polly"},
-            "`name` is 'mae_polly', and there is no such loss; did you mean mae_poly",
+            "`name` is 'mae_polly', and there is no such loss; did you mean mae",
             {},
         ),
         ({"id": "b", "loss": "mae_poly"}, "mae_poly needs `alpha` (power of (1 - AUC)), for example alpha: [2]", {}),

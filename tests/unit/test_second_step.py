@@ -200,7 +200,8 @@ def rows_of(*methods, kind="drug_blind", seed=0):
     for method in methods:
         loss, _, factor = method.partition(".weigh-")
         row = {"method": method, "model": "m", "loss": loss, "factor": float(factor or 1), "split_kind": kind}
-        found.append({**row, "reference": method == "mse", "digest": f"{method} {seed}"})
+        spec = json.dumps({"model": {"kind": "uno"}})
+        found.append({**row, "reference": method == "mse", "digest": f"{method} {seed}", "spec": spec})
     return found
 
 

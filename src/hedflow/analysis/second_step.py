@@ -19,6 +19,7 @@ from hedflow.errors import LOW_AUC
 from hedflow.files import write_parquet
 from hedflow.high_error import read_drug_errors
 from hedflow.intervals import DrugBootstrap, Interval
+from hedflow.models import find
 from hedflow.ranking import ranking_comparison
 
 TABLES = ("second_step", "second_step_drugs", "second_step_ranking", "second_step_about")
@@ -102,11 +103,12 @@ def earlier_methods(plan: pd.DataFrame, first: Step) -> dict[str, str]:
 
 def about_table(second: Step, first: Step, name: str, high: set[int]) -> pd.DataFrame:
     """One row: first (the experiment `name`), arm (move or weigh), reference and first_reference (methods), drugs
-    (number of high error drugs), runs, repeated (how many of them are runs of the first step over again: same seed,
-    same everything; with those a control is none).
+    (number of high error drugs), runs, repeated (how many of them are runs of the first step over again, with the same
+    seed of a model that has use for one; with those a control is none).
     """
     arm = "move" if (second.plan["split_kind"] == "high_error").all() else "weigh"
-    repeated = int(second.plan["digest"].isin(set(first.plan["digest"])).sum())
+    again = second.plan[second.plan["digest"].isin(set(first.plan["digest"]))]
+    repeated = sum(find(json.loads(spec)["model"]["kind"]).seeded for spec in again["spec"])
     row = {"first": name, "arm": arm, "reference": second.reference, "first_reference": first.reference}
     return pd.DataFrame([{**row, "drugs": len(high), "runs": len(second.plan), "repeated": repeated}])
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hedflow.models.dropout import RunDropout
+from hedflow.models.settings import UnoSettings
 from hedflow.models.stack import Stack, Stacked, distinct, take
 
 
@@ -133,3 +134,16 @@ class UnoStack(Stacked):
             x = self.dropout(torch.relu(self.linear(name, x)), counts)
         x = x @ weight.transpose(1, 2)
         return take(x if bias is None else x + bias[:, None], number)
+
+
+def build(cell_inputs: int, drug_inputs: int, settings: UnoSettings, start: float = 0.5) -> Uno:
+    """The network of these settings for the inputs' widths; its output begins at `start` (AUC)."""
+    return Uno(
+        cell_inputs,
+        drug_inputs,
+        settings.width,
+        settings.tower_depth,
+        settings.head_depth,
+        settings.dropout,
+        start,
+    )

@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from torch import nn
 from hedflow import HedflowError
 from hedflow.alignment import Alignment
 from hedflow.bundle import Bundle
-from hedflow.config import Model, Training
+from hedflow.config import Training
 from hedflow.losses import make_loss
+from hedflow.models import find
+from hedflow.models.settings import ModelSettings
 from hedflow.models.stack import One, Stack
-from hedflow.models.uno import Uno
 from hedflow.splits import Rows
 from hedflow.training.batches import Batches, Ordered
 from hedflow.training.checkpoints import CheckpointFolder
@@ -105,7 +106,7 @@ def align_inputs(inputs: Inputs, bundle: Bundle, alignment: Alignment | None) ->
 def fit(
     bundle: Bundle,
     rows: Rows,
-    model: Model,
+    model: ModelSettings,
     training: Training,
     loss: str,
     alpha: float | None,
@@ -126,8 +127,13 @@ def fit(
     return trained
 
 
-def fit_stack(jobs: Sequence[Job], model: Model, training: Training, loss: str) -> list[Trained]:
+def fit_stack(
+    jobs: Sequence[Job], model: ModelSettings, training: Training, loss: str, ear: Ear | None = None
+) -> list[Trained]:
     """Train several runs at once: the same result for each (to rounding) as if it were trained alone.
+
+    Args:
+        ear: one that is listening already.
 
     Raises:
         Interrupted: the process got SIGTERM; every run that was not done has been saved.
@@ -137,8 +143,10 @@ def fit_stack(jobs: Sequence[Job], model: Model, training: Training, loss: str) 
     members = [_member(job, model, training) for job in jobs]
     going = [member for member in members if not member.state.done]
     together = len(going) > 1 and hasattr(type(going[0].network), "stack")
-    for stack in [going] if together else [[member] for member in going]:
-        _train(stack, training, loss, device, precision)
+    own = Ear()
+    with nullcontext() if ear else own.listening():
+        for stack in [going] if together else [[member] for member in going]:
+            _train(stack, training, loss, device, precision, ear or own)
     return [_finish(member, device, precision) for member in members]
 
 
@@ -152,10 +160,10 @@ class _Member:
     folder: CheckpointFolder
 
 
-def _member(job: Job, model: Model, training: Training) -> _Member:
+def _member(job: Job, model: ModelSettings, training: Training) -> _Member:
     """A run as it begins, or as its newest checkpoint has it."""
     torch.manual_seed(job.seed)
-    network = make_network(job.inputs, model, _start(job))
+    network: Any = make_network(job.inputs, model, _start(job))
     network.batch_rows = training.batch_size
     state = RunState(job.run, job.seed, training)
     folder = CheckpointFolder(job.folder, training.checkpoints, job.run, job.digest, job.about)
@@ -168,17 +176,10 @@ def _member(job: Job, model: Model, training: Training) -> _Member:
     return _Member(job, network, state, folder)
 
 
-def make_network(inputs: Inputs, model: Model, start: float = 0.5) -> Uno:
-    """The network for the inputs' widths; its output begins at `start` (AUC)."""
-    return Uno(
-        inputs.cells.shape[1],
-        inputs.drugs.shape[1],
-        model.width,
-        model.tower_depth,
-        model.head_depth,
-        model.dropout,
-        start,
-    )
+def make_network(inputs: Inputs, model: ModelSettings, start: float = 0.5) -> nn.Module:
+    """The network of a kind for the inputs' widths; its output begins at `start` (AUC)."""
+    made: nn.Module = find(model.kind).load()(inputs.cells.shape[1], inputs.drugs.shape[1], model, start)
+    return made
 
 
 def _start(job: Job) -> float:
@@ -192,7 +193,9 @@ def _finish(member: _Member, device: torch.device, precision: torch.dtype) -> Tr
     return Trained(member.network, member.job.inputs, member.state, device, precision, member.folder.notes)
 
 
-def _train(members: list[_Member], training: Training, loss: str, device: torch.device, precision: torch.dtype) -> None:
+def _train(
+    members: list[_Member], training: Training, loss: str, device: torch.device, precision: torch.dtype, ear: Ear
+) -> None:
     """Train the runs to their ends; what they find is in their states."""
     networks, states, jobs = ([getattr(member, name) for member in members] for name in ("network", "state", "job"))
     stack: Stack = One(networks[0]) if len(networks) == 1 else type(networks[0]).stack(networks)
@@ -207,6 +210,7 @@ def _train(members: list[_Member], training: Training, loss: str, device: torch.
         batches,
         Ordered([job.rows.validation for job in jobs], PREDICT_ROWS),
         [member.folder for member in members],
+        told=lambda: ear.told,
     )
     if training.compile != "off":
         module.streams = False
@@ -223,17 +227,36 @@ def _train(members: list[_Member], training: Training, loss: str, device: torch.
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            callbacks=[_Sigterm()],
+            callbacks=[ear],
         )
         trainer.fit(module, batches, module.validation)
 
 
-class _Sigterm(pl.Callback):
-    """SIGTERM lets the batch end, then all runs are saved. Set after Lightning's own handler, which would only stop."""
+class Ear(pl.Callback):
+    """Hears SIGTERM: the batch ends, all runs are saved, and the training raises `Interrupted`."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear SIGTERM in this block (of the main thread: others get no signals)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = self._listen()
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _listen(self) -> Any:
+        return signal.signal(signal.SIGTERM, lambda *_: setattr(self, "told", True))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """In place of Lightning's handler, which was set over ours and would only stop."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: setattr(pl_module, "interrupted", True))
+            self._listen()
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import Model
 from hedflow.features.genes import gene_set
+from hedflow.models.settings import ModelSettings
 from hedflow.splits import Rows
 
 # A standardised value beyond this is a rare descriptor's outlier (Ipc spans 30 decades), not information.
@@ -67,7 +67,7 @@ def most_variable(matrix: np.ndarray, training: np.ndarray, count: int | None) -
     return np.sort(np.argsort(-variance, kind="stable")[:count])
 
 
-def make_inputs(bundle: Bundle, rows: Rows, model: Model, weights: Mapping[str, Any] | None = None) -> Inputs:
+def make_inputs(bundle: Bundle, rows: Rows, model: ModelSettings, weights: Mapping[str, Any] | None = None) -> Inputs:
     """Read and scale what a model asks for; scalers see the cells and drugs of `rows.train` only.
 
     Several views of a cell (drug) are joined side by side. A cell without a view has the training mean in its place.
@@ -103,13 +103,13 @@ def row_weights(bundle: Bundle, weights: Mapping[str, Any] | None) -> np.ndarray
     return np.where(heavy, weights["factor"], 1).astype(np.float32)
 
 
-def _joined(bundle: Bundle, model: Model, views: Sequence[str], training: np.ndarray) -> Tensor:
+def _joined(bundle: Bundle, model: ModelSettings, views: Sequence[str], training: np.ndarray) -> Tensor:
     """The views side by side, scaled by the rows `training`."""
     parts = [standardise(_read(bundle, view, model, training), training) for view in views]
     return torch.from_numpy(np.concatenate(parts, axis=1))
 
 
-def _read(bundle: Bundle, view: str, model: Model, training: np.ndarray) -> np.ndarray:
+def _read(bundle: Bundle, view: str, model: ModelSettings, training: np.ndarray) -> np.ndarray:
     """A view's matrix, float32; of expression the genes that the model uses."""
     matrix = np.asarray(bundle.array(view), np.float32)
     if view != "expression":

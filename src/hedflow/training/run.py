@@ -7,7 +7,8 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,43 @@ import torch
 from hedflow import HedflowError
 from hedflow.alignment import Alignment, fit_alignment
 from hedflow.bundle import Bundle, open_bundle
-from hedflow.config import Model, Split, Training
+from hedflow.config import Split, Training, parse_model
 from hedflow.files import write_json, write_parquet
+from hedflow.models import find
+from hedflow.models.settings import KindSettings, ModelSettings
 from hedflow.provenance import versions
 from hedflow.splits import Rows, make_rows
 from hedflow.training.devices import device_name
-from hedflow.training.fit import Job, Trained, align_inputs, fit_stack
-from hedflow.training.inputs import make_inputs
+from hedflow.training.estimate import fit_estimator, predict_estimator
+from hedflow.training.fit import Ear, Job, Trained, align_inputs, fit_stack
+from hedflow.training.inputs import make_inputs, row_weights
 from hedflow.training.module import LOW_AUC, Interrupted
 
 # sysexits.h, EX_TEMPFAIL: "I have saved my state; run me again", which the executor `worksteal` understands.
 GO_ON_LATER = 75
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of the plan, ready to be trained."""
+
+    name: str
+    digest: str
+    spec: dict[str, Any]
+    bundle: Bundle
+    rows: Rows
+    alignment: Alignment | None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of it: the predictions of rows, what the record says of it, seconds of its training, rows trained."""
+
+    predict: Callable[[np.ndarray], np.ndarray]
+    about: dict[str, Any]
+    seconds: float
+    rows: int
+    device: torch.device
 
 
 def train_run(
@@ -67,107 +94,153 @@ def train_runs(
     Args:
         files: by run, its predictions and its record. checkpoints: by run, its folder of them.
     """
-    started = time.monotonic()
-    planned = {run: _plan_row(plan, run) for run in files}
-    specs = {run: json.loads(row["spec"]) for run, row in planned.items()}
-    first = next(iter(specs.values()))
-    model, training = Model(**first["model"]), Training(**first["training"])
-    for run, spec in specs.items():
-        if any(spec[key] != first[key] for key in ("model", "training", "loss")):
-            raise HedflowError(
-                f"run {run} and {next(iter(specs))} differ in more than a stack of runs can; make the plan anew."
-            )
-    opened = open_bundle(bundle)
+    ear = Ear()
+    with ear.listening():
+        _train_runs(bundle, plan, files, checkpoints or {}, ear)
+
+
+def _train_runs(
+    bundle: str | Path,
+    plan: str | Path,
+    files: Mapping[str, tuple[Path, Path]],
+    checkpoints: Mapping[str, str | Path | None],
+    ear: Ear,
+) -> None:
+    started, opened = time.monotonic(), open_bundle(bundle)
+    specs = {name: _plan_row(plan, name) for name in files}
+    model, training, loss = _shared(specs)
     torch.set_num_threads(training.threads)
-    rows = {run: make_rows(Split(**spec["split"]), spec["label"], opened) for run, spec in specs.items()}
-    alignments = {run: _alignment(opened, rows[run], training) for run in files}
+    runs = [_ready(name, digest, spec, opened, training) for name, (digest, spec) in specs.items()]
+    if isinstance(model, ModelSettings) and find(model.kind).network:
+        outcomes = _train_networks(runs, model, training, loss, checkpoints, ear)
+    else:
+        outcomes = [_train_estimator(run, model, training) for run in runs]
+    load = (time.monotonic() - started - sum(outcome.seconds for outcome in outcomes)) / len(runs)
+    for run, outcome in zip(runs, outcomes, strict=True):
+        _write(run, outcome, {"load": max(load, 0.0), "together": len(runs)}, *files[run.name])
+
+
+def _shared(specs: Mapping[str, tuple[str, dict[str, Any]]]) -> tuple[KindSettings, Training, str]:
+    """Model, training settings and loss of all the runs."""
+    first = next(iter(specs.values()))[1]
+    for name, (_, spec) in specs.items():
+        if any(spec[key] != first[key] for key in ("model", "training", "loss")):
+            raise HedflowError(f"{name} and {next(iter(specs))} differ in model, loss or training: no stack of runs.")
+    return parse_model(first["model"]), Training(**first["training"]), str(first["loss"])
+
+
+def _ready(name: str, digest: str, spec: dict[str, Any], bundle: Bundle, training: Training) -> _Run:
+    rows = make_rows(Split(**spec["split"]), spec["label"], bundle)
+    align = training.align
+    alignment = None if align is None else fit_alignment(bundle.response.iloc[rows.train], align)
+    return _Run(name, digest, spec, bundle, rows, alignment)
+
+
+def _train_networks(
+    runs: list[_Run],
+    model: ModelSettings,
+    training: Training,
+    loss: str,
+    checkpoints: Mapping[str, str | Path | None],
+    ear: Ear,
+) -> list[_Outcome]:
+    """Raises: SystemExit with `GO_ON_LATER` after SIGTERM."""
     jobs = []
-    for run, spec in specs.items():
-        inputs = align_inputs(make_inputs(opened, rows[run], model, spec.get("weights")), opened, alignments[run])
-        about = {"spec": spec, "versions": versions(), "bundle": opened.digest}
-        folder = (checkpoints or {}).get(run)
-        where = None if folder is None else Path(folder)
-        jobs.append(Job(run, rows[run], inputs, spec["alpha"], spec["seed"], planned[run]["digest"], about, where))
-    loaded = time.monotonic()
+    for run in runs:
+        inputs = make_inputs(run.bundle, run.rows, model, run.spec.get("weights"))
+        about = {"spec": run.spec, "versions": versions(), "bundle": run.bundle.digest}
+        where = checkpoints.get(run.name)
+        folder = None if where is None else Path(where)
+        inputs = align_inputs(inputs, run.bundle, run.alignment)
+        jobs.append(Job(run.name, run.rows, inputs, run.spec["alpha"], run.spec["seed"], run.digest, about, folder))
     try:
-        trained = fit_stack(jobs, model, training, first["loss"])
+        trained = fit_stack(jobs, model, training, loss, ear)
     except Interrupted:
-        names = ", ".join(files)
+        names = ", ".join(run.name for run in runs)
         print(f"{names}: told to end; saved, and goes on from there when it is run again.", file=sys.stderr, flush=True)
         raise SystemExit(GO_ON_LATER) from None
-    for job, one in zip(jobs, trained, strict=True):
-        shared = {"load": (loaded - started) / len(jobs), "together": len(jobs)}
-        _write(opened, job, one, planned[job.run], alignments[job.run], shared, *files[job.run])
+    return [_outcome(job, one) for job, one in zip(jobs, trained, strict=True)]
 
 
-def _alignment(bundle: Bundle, rows: Rows, training: Training) -> Alignment | None:
-    return None if training.align is None else fit_alignment(bundle.response.iloc[rows.train], training.align)
-
-
-def _write(
-    bundle: Bundle,
-    job: Job,
-    trained: Trained,
-    row: Mapping[str, Any],
-    alignment: Alignment | None,
-    shared: Mapping[str, Any],
-    predictions: Path,
-    record: Path,
-) -> None:
-    """Predict a run's test rows and write its two files."""
-    started, state, test = time.monotonic(), trained.state, job.rows.test
-    spec = json.loads(row["spec"])
-    auc_pred = np.full(len(test), np.nan, np.float32) if state.failure else trained.predict(test)
-    if alignment is not None and not state.failure:
-        auc_pred = alignment.to_own(auc_pred, bundle.response["source"].to_numpy()[test])
-    write_parquet(predictions, pd.DataFrame({"row": test, "auc_pred": auc_pred}))
+def _outcome(job: Job, trained: Trained) -> _Outcome:
+    state, rows = trained.state, len(job.rows.train)
     best = state.history[state.best_epoch] if state.best_epoch >= 0 else {}
+    about = {
+        "status": "failed" if state.failure else "trained",
+        "reason": state.failure,
+        # Columns that the network saw; a gene set may not be wholly in the data.
+        "inputs": {"cell": job.inputs.cells.shape[1], "drug": job.inputs.drugs.shape[1]},
+        "parameters": trained.parameters,
+        "best": {
+            "epoch": state.best_epoch,
+            "monitor": state.monitor,
+            "validation_mae": best.get("validation_mae"),
+            "validation_balanced_mae": best.get("validation_balanced_mae"),
+        },
+        "history": state.history,
+        "resumed": state.resumed,
+        "rollbacks": state.rollbacks,
+        "notes": trained.notes,
+        "precision": str(trained.precision).removeprefix("torch."),
+    }
+    passed = len(state.history) * min(rows, state.settings.epoch_rows or rows)
+    return _Outcome(trained.predict, about, state.seconds, passed, trained.device)
+
+
+def _train_estimator(run: _Run, model: KindSettings, training: Training) -> _Outcome:
+    started = time.monotonic()
+    spec, weights = run.spec, row_weights(run.bundle, run.spec.get("weights"))
+    own = weights[run.rows.train].astype(np.float64) if len(weights) else None
+    estimator, about = fit_estimator(run.bundle, run.rows, model, training, spec["seed"], run.alignment, own)
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        return predict_estimator(estimator, rows)
+
+    about = {"status": "trained", "reason": None, **about}
+    return _Outcome(predict, about, time.monotonic() - started, len(run.rows.train), torch.device("cpu"))
+
+
+def _write(run: _Run, outcome: _Outcome, shared: Mapping[str, Any], predictions: Path, record: Path) -> None:
+    """Predict a run's test rows and write its two files."""
+    started, test, response = time.monotonic(), run.rows.test, run.bundle.response
+    auc_pred = np.full(len(test), np.nan, np.float32)
+    if outcome.about["status"] == "trained":
+        auc_pred = outcome.predict(test)
+        if run.alignment is not None:
+            auc_pred = run.alignment.to_own(auc_pred, response["source"].to_numpy()[test])
+    write_parquet(predictions, pd.DataFrame({"row": test, "auc_pred": auc_pred}))
     write_json(
         record,
         {
-            "run": job.run,
-            "status": "failed" if state.failure else "trained",
-            "reason": state.failure,
-            "digest": row["digest"],
-            "bundle": bundle.digest,
-            "spec": spec,
-            "rows": {name: len(getattr(job.rows, name)) for name in ("train", "validation", "test")},
-            # Columns that the network saw; a gene set may not be wholly in the data.
-            "inputs": {"cell": job.inputs.cells.shape[1], "drug": job.inputs.drugs.shape[1]},
-            "parameters": trained.parameters,
-            "metrics": _metrics(bundle.response["auc"].to_numpy()[test], auc_pred),
-            "best": {
-                "epoch": state.best_epoch,
-                "monitor": state.monitor,
-                "validation_mae": best.get("validation_mae"),
-                "validation_balanced_mae": best.get("validation_balanced_mae"),
-            },
-            "alignment": None if alignment is None else alignment.summary(),
-            "history": state.history,
-            "resumed": state.resumed,
-            "rollbacks": state.rollbacks,
-            "notes": trained.notes,
+            "run": run.name,
+            "digest": run.digest,
+            "bundle": run.bundle.digest,
+            "spec": run.spec,
+            "rows": {name: len(getattr(run.rows, name)) for name in ("train", "validation", "test")},
+            "metrics": _metrics(response["auc"].to_numpy()[test], auc_pred),
+            **outcome.about,
+            "alignment": None if run.alignment is None else run.alignment.summary(),
             "together": shared["together"],
             "seconds": {
                 "load": round(shared["load"], 3),
-                "train": round(state.seconds, 3),
+                "train": round(outcome.seconds, 3),
                 "predict": round(time.monotonic() - started, 3),
             },
-            "rows_per_second": round(_rows_trained(job, trained) / max(state.seconds, 1e-9), 1),
+            "rows_per_second": round(outcome.rows / max(outcome.seconds, 1e-9), 1),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-            "device": device_name(trained.device),
-            "precision": str(trained.precision).removeprefix("torch."),
+            "device": device_name(outcome.device),
             "host": os.uname().nodename,
             "versions": versions(),
         },
     )
 
 
-def _plan_row(plan: str | Path, run: str) -> dict[str, Any]:
-    table = pd.read_parquet(plan, filters=[("run", "==", run)])
+def _plan_row(plan: str | Path, run: str) -> tuple[str, dict[str, Any]]:
+    """Digest and spec of a run."""
+    table = pd.read_parquet(plan, columns=["run", "digest", "spec"], filters=[("run", "==", run)])
     if len(table) != 1:
         raise HedflowError(f"{plan}: expected one run called {run}, found {len(table)}; make the plan anew.")
-    return {str(key): value for key, value in table.iloc[0].items()}
+    return str(table["digest"].iloc[0]), json.loads(table["spec"].iloc[0])
 
 
 def _metrics(auc: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
@@ -184,8 +257,3 @@ def _metrics(auc: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
         "mae_low": float(error[low].mean()) if low.any() else None,
         "mae_rest": float(error[~low].mean()) if not low.all() else None,
     }
-
-
-def _rows_trained(job: Job, trained: Trained) -> int:
-    rows = len(job.rows.train)
-    return len(trained.history) * min(rows, trained.state.settings.epoch_rows or rows)
