@@ -3,13 +3,16 @@
 import functools
 import json
 import math
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 
 from hedflow import HedflowError, high_error
 from hedflow.bundle import IMPROVE_SPLITS_FILE, bundle_files
 from hedflow.config import parse_config
+from hedflow.estimate import run_memory_mb
 from hedflow.features import in_order
 from hedflow.features import module_of as module_of_view
 from hedflow.files import digest
@@ -133,13 +136,8 @@ def plan_row(wildcards):
 
 
 def training_memory(wildcards):
-    """MB that a run may use: twice its weights, gradients and optimiser state and the activations of a batch, and
-    1 GB for data and packages. Full-width Uno on five sources took 2,400 MB; this gives it 2,700."""
-    spec = json.loads(plan_row(wildcards).spec)
-    model, batch = spec["model"], spec["training"]["batch_size"]
-    layers = 2 * model["tower_depth"] + model["head_depth"]
-    weights = model["width"] * (3000 + model["width"] * layers)
-    return 1000 + round(2 * (24 * weights + 12 * batch * model["width"] * layers) / 1e6)
+    """MB that a run may use."""
+    return run_memory_mb(json.loads(plan_row(wildcards).spec))
 
 
 def chunk_runs(wildcards):
@@ -151,3 +149,11 @@ def chunk_runs(wildcards):
 def chunks(wildcards):
     """The chunks of an experiment's runs."""
     return range(math.ceil(len(plan_of(wildcards)) / CHUNK))
+
+
+def say_estimates():
+    """What a dry run says before Snakemake's own table, of the plans that are there: runs, time, memory, disk."""
+    from hedflow.dry_run import estimates
+
+    made_from = {name: plan_settings(SimpleNamespace(experiment=name)) for name in EXPERIMENTS}
+    print(estimates(CONFIG, made_from, workflow.resource_settings.cores), file=sys.stderr)

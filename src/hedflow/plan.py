@@ -27,6 +27,8 @@ from hedflow.provenance import code_digest
 from hedflow.splits import find_drugs, labels
 
 TRAINING_MODULE = "hedflow.training"
+# The attribute of a plan's table that says what it was made from.
+MADE_FROM = "made_from"
 UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "seed")
 # What a run's folder may be called (rules/common.smk).
 UPF_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
@@ -60,6 +62,11 @@ def make_plan(config: Config, experiment: str, bundle: Bundle, earlier: str | Pa
     if len(twice):
         raise HedflowError(f"experiment '{experiment}': two runs are called {twice.iloc[0]}; expected distinct ids.")
     return table
+
+
+def made_from(settings: str, bundle: Bundle) -> str:
+    """What a plan was made from, kept with it: a dry run then knows whether it is still the configuration's plan."""
+    return digest(settings, bundle.digest, code_digest("hedflow.plan", TRAINING_MODULE))[:16]
 
 
 def _check_same_parts(experiment: str, table: pd.DataFrame) -> None:

@@ -193,7 +193,7 @@ def test_the_record(trained, world_bundle):
     assert set(record) == {
         *("run", "digest", "bundle", "spec", "rows", "inputs", "parameters", "metrics", "best", "history", "seconds"),
         "alignment",
-        *("rows_per_second", "peak_mb", "device", "versions"),
+        *("rows_per_second", "peak_mb", "device", "host", "versions"),
     }
     assert record["run"] == plan["run"]
     assert record["digest"] == plan["digest"]

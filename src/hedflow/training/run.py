@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import resource
 import time
 import warnings
@@ -86,6 +87,7 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
             "rows_per_second": round(_rows_trained(module, rows, training) / (trained - loaded), 1),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             "device": _device_name(device),
+            "host": os.uname().nodename,
             "versions": versions(),
         },
     )

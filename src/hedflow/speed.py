@@ -1,0 +1,232 @@
+"""How fast this machine trains: by the records of finished runs, or by a short measurement with the real bundle.
+
+What was measured is kept in `results/speed.json`, by machine, settings, bundle and training code: a second look is
+instant, and a number of another machine or of older code is never used.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hedflow.bundle import Bundle
+from hedflow.files import digest, read_json, write_json
+from hedflow.machine import Machine
+from hedflow.provenance import code_digest
+
+SPEED_FILE = "speed.json"
+TRAINING_MODULE = "hedflow.training"
+# Settings of the training that decide how long it goes on, or what it learns, not how fast it goes.
+NOT_SPEED = (
+    *("epochs", "learning_rate", "warmup_epochs", "plateau_patience", "plateau_factor", "patience", "monitor"),
+    *("align", "checkpoints", "deterministic"),
+)
+# A measurement is long enough when its last step took this much more than its first, seconds.
+LONG_ENOUGH = 1.0
+GROWTH = 4
+# Parts of a split whose sizes are averaged: some hold out a drug with few rows, some one with many.
+SAMPLED_PARTS = 5
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How long runs of one kind take on one machine, and how large they are.
+
+    row: seconds a training row, its share of the validation included. test_row: seconds a predicted test row.
+    start: seconds before and after the epochs. train, test: rows of a part, the mean over the split's parts.
+    epoch_bytes: what an epoch adds to a run's record.
+    """
+
+    row: float
+    test_row: float
+    start: float
+    train: float
+    test: float
+    parameters: int
+    epoch_bytes: float
+    device: str
+    finished: int  # runs whose records it comes from; 0: measured for its own sake
+    at: float  # when, seconds since 1970
+
+    @property
+    def rows_per_second(self) -> float:
+        """Training rows a second, the validation's time included."""
+        return 1 / self.row if self.row > 0 else float("inf")
+
+    def epoch_rows(self, training: dict[str, Any]) -> float:
+        """Training rows of an epoch."""
+        return min(self.train, training["epoch_rows"] or self.train)
+
+    def seconds(self, training: dict[str, Any], epochs: float) -> float:
+        """Time of a run of so many epochs."""
+        return self.start + epochs * self.epoch_rows(training) * self.row + self.test * self.test_row
+
+
+def kind_of(spec: dict[str, Any]) -> str:
+    """Key of the runs that go at one speed and are of one size: model, batch, device, threads, rows, split."""
+    training = {key: value for key, value in spec["training"].items() if key not in NOT_SPEED}
+    return digest(spec["model"], training, spec["split"])[:16]
+
+
+def speed_of_records(records: Sequence[dict[str, Any]]) -> Speed | None:
+    """The speed that finished runs of one kind had, medians; None without a run that has a speed."""
+    records = [record for record in records if record["rows_per_second"] and record["history"]]
+    if not records:
+        return None
+
+    def middle(value: Callable[[dict[str, Any]], float]) -> float:
+        return statistics.median(map(value, records))
+
+    return Speed(
+        row=1 / middle(lambda r: r["rows_per_second"]),
+        test_row=0.0,
+        start=middle(lambda r: r["seconds"]["load"] + r["seconds"]["predict"]),
+        train=statistics.fmean(r["rows"]["train"] for r in records),
+        test=statistics.fmean(r["rows"]["test"] for r in records),
+        parameters=round(middle(lambda r: r["parameters"])),
+        epoch_bytes=middle(lambda r: json_bytes(r["history"]) / len(r["history"])),
+        device=records[-1]["device"],
+        finished=len(records),
+        at=time.time(),
+    )
+
+
+def json_bytes(value: Any) -> int:
+    """Size of a value as it is written in a record."""
+    return len(json.dumps(value, indent=1))
+
+
+class Kept:
+    """`results/speed.json`: what was measured on this machine, with this bundle and this code."""
+
+    def __init__(self, results: str | Path, machine: Machine, bundle_digest: str) -> None:
+        self.path = Path(results) / SPEED_FILE
+        place = asdict(replace(machine, cores=0, memory_mb=0))
+        self.key = digest(place, bundle_digest, code_digest(TRAINING_MODULE))[:16]
+        self.machine = machine
+
+    def read(self) -> dict[str, Speed]:
+        """Speeds by kind of run."""
+        return {kind: Speed(**speed) for kind, speed in self._all().get(self.key, {}).get("speeds", {}).items()}
+
+    def add(self, kind: str, speed: Speed) -> None:
+        """Keep one more; of this machine what another bundle or older code had is dropped."""
+        every, mine = self._all(), {k: asdict(v) for k, v in self.read().items()}
+        others = {key: entry for key, entry in every.items() if entry["host"] != self.machine.host}
+        entry = {"host": self.machine.host, "cpu": self.machine.cpu, "speeds": {**mine, kind: asdict(speed)}}
+        write_json(self.path, {**others, self.key: entry})
+
+    def _all(self) -> dict[str, Any]:
+        return dict(read_json(self.path)) if self.path.is_file() else {}
+
+
+def measure(bundle: Bundle, specs: Sequence[dict[str, Any]]) -> Speed:
+    """Train some batches of one kind of run with the real bundle, in some seconds.
+
+    The time of a few more batches, not of the first ones, gives the speed: starting costs what it costs once. All
+    training happens in this process, and nothing of it is kept.
+
+    Args:
+        specs: of runs of one kind, for the sizes of their parts; the first one is trained.
+    """
+    import torch
+
+    from hedflow.config import Split
+    from hedflow.splits import make_rows
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(specs[0]["training"]["threads"])
+        begun = time.perf_counter()
+        rows = make_rows(Split(**specs[0]["split"]), specs[0]["label"], bundle)
+        load = time.perf_counter() - begun
+        others = specs[1 :: max(1, len(specs) // SAMPLED_PARTS)][: SAMPLED_PARTS - 1]
+        sizes = [rows, *(make_rows(Split(**spec["split"]), spec["label"], bundle) for spec in others)]
+        speed = _Measurement(bundle, rows, specs[0]).speed()
+        train, test = (statistics.fmean(len(getattr(part, name)) for part in sizes) for name in ("train", "test"))
+        return replace(speed, start=speed.start + load, train=train, test=test)
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Measurement:
+    """Trainings of one run, each with more of an epoch than the last, until the difference is long enough."""
+
+    def __init__(self, bundle: Bundle, rows: Any, spec: dict[str, Any]) -> None:
+        from hedflow.config import Training
+
+        self.bundle, self.rows, self.spec = bundle, rows, spec
+        self.training = Training(**spec["training"])
+        self.epoch = min(len(rows.train), self.training.epoch_rows or len(rows.train))
+
+    def speed(self) -> Speed:
+        """Seconds a row, of a start, and a test row."""
+        first = min(self.training.batch_size, self.epoch)
+        self._seconds(first, 1)  # what only a process's first training pays
+        begin = self._seconds(first, 1)
+        drawn, epochs, seconds = first, 1, begin
+        while seconds - begin < LONG_ENOUGH and (drawn < self.epoch or epochs < self.training.epochs):
+            if drawn < self.epoch:
+                drawn = min(GROWTH * drawn, self.epoch)
+            else:
+                epochs = min(GROWTH * epochs, self.training.epochs)
+            seconds = self._seconds(drawn, epochs)
+        more = drawn * epochs - first
+        row = max(seconds - begin, 0.0) / more if more else begin / first
+        start = max(begin - first * row, 0.0)
+        history = self.module.history
+        return Speed(
+            row=row,
+            test_row=self._test_row(),
+            start=start,
+            train=len(self.rows.train),
+            test=len(self.rows.test),
+            parameters=sum(weights.numel() for weights in self.module.network.parameters()),
+            epoch_bytes=json_bytes(history) / len(history),
+            device=self.where.type,
+            finished=0,
+            at=time.time(),
+        )
+
+    def _seconds(self, drawn: int, epochs: int) -> float:
+        """Time of a training of `drawn` rows an epoch, with its share of the validation."""
+        from hedflow.config import Model
+        from hedflow.splits import Rows
+        from hedflow.training.run import fit
+
+        quick = {"epochs": epochs, "epoch_rows": drawn, "patience": epochs + 1}
+        training = self.training.model_copy(update=quick)
+        share = max(1, round(len(self.rows.validation) * drawn / self.epoch))
+        some = Rows(self.rows.train, self.rows.validation[:share], self.rows.test)
+        begun = time.perf_counter()
+        self.module, where = fit(
+            self.bundle, some, Model(**self.spec["model"]), training, self.spec["loss"], self.spec["alpha"], 0
+        )
+        seconds = time.perf_counter() - begun
+        self.where = where
+        return seconds
+
+    def _test_row(self) -> float:
+        from hedflow.training.run import PREDICT_ROWS, predict
+
+        some = self.rows.test[:PREDICT_ROWS]
+        begun = time.perf_counter()
+        predict(self.module, some, self.where)
+        return (time.perf_counter() - begun) / len(some)
+
+
+def described(spec: dict[str, Any]) -> str:
+    """A kind of run in words, for the line that says it is being measured."""
+    training = spec["training"]
+    threads = f"{training['threads']} thread{'s' if training['threads'] > 1 else ''}"
+    return f"batches of {training['batch_size']:,}, {threads}, device {training['device']}"
+
+
+def specs_of(plan: Any) -> list[dict[str, Any]]:
+    """The specs of a plan's runs."""
+    return [json.loads(spec) for spec in plan["spec"]]
