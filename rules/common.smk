@@ -15,8 +15,9 @@ from hedflow.config import parse_config
 from hedflow.estimate import run_memory_mb
 from hedflow.features import in_order
 from hedflow.features import module_of as module_of_view
-from hedflow.files import digest
+from hedflow.files import digest, read_json
 from hedflow.improve import find_layout
+from hedflow.models import code_digest_of
 from hedflow.provenance import code_digest
 from hedflow.registry import (
     identity_files,
@@ -89,15 +90,26 @@ def wheel_of(wildcards):
     return raw([wheel.key]) if wheel else []
 
 
+def models_of(wildcards):
+    """The models that an experiment may use, by name: any of them may stand in a line of a UPF file."""
+    experiment = CONFIG.experiments[wildcards.experiment]
+    return {name: CONFIG.models[name] for name in (CONFIG.models if experiment.upf else experiment.models)}
+
+
 def plan_settings(wildcards):
-    """What a plan is made from, as one digest: the experiment, the models it names, the files it reads."""
+    """What a plan is made from, as one digest: the experiment, its models, the files it reads."""
     experiment = CONFIG.experiments[wildcards.experiment]
     return digest(
         experiment.model_dump(),
         CONFIG.analysis.high_error_z if experiment.split.kind == "high_error" else None,
         CONFIG.training_of(wildcards.experiment).model_dump(),
-        {name: CONFIG.models[name].model_dump() for name in experiment.models},
+        {name: model.model_dump() for name, model in models_of(wildcards).items()},
     )[:16]
+
+
+def plan_code(wildcards):
+    """Digests of the code that makes a plan, and that its runs will use."""
+    return [code_digest("hedflow.plan"), code_digest_of(*models_of(wildcards).values())]
 
 
 def earlier_tables(wildcards):
@@ -135,9 +147,17 @@ def plan_row(wildcards):
     return plan_of(wildcards).loc[wildcards.run]
 
 
+@functools.lru_cache
+def read_manifest(path, mtime_ns):
+    """The bundle's manifest, read once for each version of the file."""
+    return read_json(path)
+
+
 def training_memory(wildcards):
-    """MB that a run may use."""
-    return run_memory_mb(json.loads(plan_row(wildcards).spec))
+    """MB that a run may use, as its kind of model estimates it."""
+    path = f"{RESULTS}/bundle/manifest.json"
+    manifest = read_manifest(path, Path(path).stat().st_mtime_ns)
+    return run_memory_mb(json.loads(plan_row(wildcards).spec), manifest)
 
 
 def chunk_runs(wildcards):

@@ -19,12 +19,12 @@ from hedflow.config import (
     Features,
     Identity,
     Loss,
-    Model,
     Quality,
     Split,
     Training,
 )
 from hedflow.files import write_text
+from hedflow.models import KINDS
 
 HEADER = """\
 # hedflow: the one file you edit. Then run `snakemake`: only what changed is run again.
@@ -94,7 +94,7 @@ def as_reference() -> str:
         ("`quality`", Quality),
         ("`identity`", Identity),
         ("`features`", Features),
-        ("`models.<name>`", Model),
+        *((f"`models.<name>` of kind `{name}`", kind.settings) for name, kind in KINDS.items()),
         ("`training`", Training),
         ("`experiments.<name>`", Experiment),
         ("`experiments.<name>.split`", Split),

@@ -20,15 +20,20 @@ from pydantic import ValidationError
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import ALPHA_LOSSES, Config, Experiment, Loss, Model, Split, Training, nearest
+from hedflow.config import Config, Experiment, Loss, Split, Training, nearest
 from hedflow.files import digest, read_json
 from hedflow.high_error import read_drug_errors, with_high_error_drugs
-from hedflow.provenance import code_digest
+from hedflow.models import code_digest_of, find
+from hedflow.models.settings import KindSettings
 from hedflow.splits import find_drugs, labels
 
-TRAINING_MODULE = "hedflow.training"
 # The attribute of a plan's table that says what it was made from.
 MADE_FROM = "made_from"
+# Settings that change how, and how fast, a result comes, not what is asked for.
+HOW = ("threads", "device", "compile", "deterministic", "runs_per_job", "checkpoints")
+# An estimator has a loss of its own, and of `training` only this much decides what it learns.
+OWN_LOSS = "own"
+ESTIMATOR_KEYS = ("align", "monitor")
 UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "seed")
 # What a run's folder may be called (rules/common.smk).
 UPF_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
@@ -42,10 +47,10 @@ def make_plan(config: Config, experiment: str, bundle: Bundle, earlier: str | Pa
 
     Returns:
         One row a run: run, experiment, method (what is compared: the loss, with the model where there are
-        several), split (`kind-label`), split_kind, label, model, loss (`mae_poly-2`),
-        loss_name, alpha, seed, reference (whether this loss is what others are compared with), spec (JSON: all
-        that training reads), digest (of the spec, the bundle and the training code: the run is repeated when it
-        changes, and for no other reason).
+        several; the model where it has a loss of its own), split (`kind-label`), split_kind, label, model, loss
+        (`mae_poly-2`, or `own`), loss_name, alpha, seed, reference (whether this loss is what others are compared
+        with), spec (JSON: all that training reads), digest (of the spec, the bundle and the code of training and of
+        the model: the run is repeated when it changes, and for no other reason).
     """
     if config.experiments[experiment].split.kind == "high_error":
         config = with_high_error_drugs(config, experiment, read_drug_errors(earlier or ""))
@@ -89,6 +94,7 @@ def _methods(table: pd.DataFrame) -> list[str]:
     for row in table.itertuples():
         if row.recipe not in names:
             name = f"{row.model}.{row.loss}" if several else str(row.loss)
+            name = str(row.model) if row.loss == OWN_LOSS else name
             taken = sum(other == name or other.startswith(f"{name}~") for other in names.values())
             names[str(row.recipe)] = f"{name}~{taken + 1}" if taken else name
     return [names[str(recipe)] for recipe in table["recipe"]]
@@ -106,21 +112,29 @@ def _axes(losses: list[Loss]) -> list[tuple[str, float | None]]:
 def _from_axes(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:
     wanted = config.experiments[experiment]
     training = config.training_of(experiment)
-    axes = itertools.product(wanted.models, _axes(wanted.losses), labels(wanted.split, bundle), wanted.seeds)
-    return [
-        {
-            "run": None,
-            "label": label,
-            "model": model,
-            "settings": config.models[model],
-            "loss": loss,
-            "alpha": alpha,
-            "seed": seed,
-            "training": training,
-            "reference": (loss, alpha) == _axes(wanted.losses)[0],
-        }
-        for model, (loss, alpha), label, seed in axes
-    ]
+    parts = labels(wanted.split, bundle)
+    first = _axes(wanted.losses)[0]
+    runs = []
+    for model in wanted.models:
+        kind = find(config.models[model].kind)
+        losses = _axes(wanted.losses) if kind.losses else [(OWN_LOSS, None)]
+        # One run serves all seeds of a kind that has no use for one.
+        seeds = wanted.seeds if kind.seeded else [0]
+        for (loss, alpha), label, seed in itertools.product(losses, parts, seeds):
+            runs.append(
+                {
+                    "run": None,
+                    "label": label,
+                    "model": model,
+                    "settings": config.models[model],
+                    "loss": loss,
+                    "alpha": alpha,
+                    "seed": seed,
+                    "training": training,
+                    "reference": (loss, alpha) == first if kind.losses else model == wanted.models[0],
+                }
+            )
+    return runs
 
 
 def _row(
@@ -131,7 +145,7 @@ def _row(
     run: str | None,
     label: str,
     model: str,
-    settings: Model,
+    settings: KindSettings,
     loss: str,
     alpha: float | None,
     seed: int,
@@ -150,12 +164,13 @@ def _row(
         "seed": seed,
         "training": training.model_dump(),
     }
-    # Threads and device change how fast a result comes, not what is asked for; of an earlier experiment only the drugs
-    # that it found count.
+    # Of an earlier experiment only the drugs that it found count.
     asked = {
         **spec,
         "split": {key: value for key, value in deciding.items() if key not in ("experiment", "high_error_z")},
-        "training": training.model_dump(exclude={"threads", "device"}),
+        "training": training.model_dump(exclude=set(HOW))
+        if find(settings.kind).network
+        else training.model_dump(include=set(ESTIMATOR_KEYS)),
     }
     part = label if split.kind == "drug_lists" else f"{split.kind}-{label}"
     return {
@@ -173,7 +188,7 @@ def _row(
         "recipe": digest({k: v for k, v in asked.items() if k not in ("split", "label", "seed")}, model)[:16],
         "threads": training.threads,
         "spec": json.dumps(spec, sort_keys=True),
-        "digest": digest(asked, bundle.digest, code_digest(TRAINING_MODULE))[:16],
+        "digest": digest(asked, bundle.digest, code_digest_of(settings))[:16],
     }
 
 
@@ -221,9 +236,10 @@ def _upf_run(config: Config, experiment: str, bundle: Bundle, given: dict[str, A
     if model not in config.models:
         raise HedflowError(f"{where}: unknown model '{model}'{nearest(model, config.models)}")
     first, first_alpha = _axes(wanted.losses)[0]
+    kind = find(config.models[model].kind)
     loss = str(given.get("loss", first))
-    alpha = given.get("alpha", first_alpha if loss in ALPHA_LOSSES else None)
-    seed = given.get("seed", wanted.seeds[0])
+    alpha = given.get("alpha", first_alpha if loss == first else None)
+    seed = given.get("seed", wanted.seeds[0] if kind.seeded else 0)
     if type(seed) is not int or seed < 0:
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")
     changes = {key: given[key] for key in Training.model_fields if key in given}
@@ -233,16 +249,20 @@ def _upf_run(config: Config, experiment: str, bundle: Bundle, given: dict[str, A
     except ValidationError as error:
         problem = error.errors()[0]
         raise HedflowError(f"{where}: '{problem['loc'][0] if problem['loc'] else loss}': {problem['msg']}.") from None
+    alpha = None if alpha is None else float(alpha)
+    reference = (loss, alpha) == (first, first_alpha)
+    if not kind.losses:  # the file's loss is for the lines of networks
+        loss, alpha, reference = OWN_LOSS, None, model == wanted.models[0]
     return {
         "run": str(given["id"]),
         "label": _upf_label(wanted, bundle, given, where),
         "model": model,
         "settings": config.models[model],
         "loss": loss,
-        "alpha": None if alpha is None else float(alpha),
+        "alpha": alpha,
         "seed": seed,
         "training": training,
-        "reference": (loss, None if alpha is None else float(alpha)) == (first, first_alpha),
+        "reference": reference,
     }
 
 

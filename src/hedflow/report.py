@@ -270,6 +270,9 @@ def _floors(methods: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
 
 def _kept_epochs(runs: pd.DataFrame) -> str:
     """How long each method's kept weights were trained: a hardly trained loss is not compared for what it is."""
+    runs = runs[runs["epochs"] > 0]  # only networks have some
+    if runs.empty:
+        return ""
     kept = (runs["best_epoch"] + 1).groupby(runs["method"], sort=False)
     said = [f"{name} {epochs.min()} to {epochs.max()}" for name, epochs in kept]
     return f"Epochs behind the kept weights, over the runs: {'; '.join(said)}."

@@ -272,7 +272,11 @@ def draw_predicted(tables: Tables, path: Path) -> None:
 
 def draw_training(tables: Tables, path: Path) -> None:
     """The validation metric that picks the weights, over the epochs of every run."""
-    runs = tables.table["runs"]
+    runs = tables.table["runs"].query("epochs > 0")  # only networks have some
+    if runs.empty:
+        with figure(path, 9, 2) as drawn:
+            drawn.axes[0].text(0.5, 0.5, "no method is trained in epochs", ha="center")
+        return
     monitor = str(runs["monitor"].iloc[0])
     with figure(path, 9, 4.5) as drawn:
         axis = drawn.axes[0]
