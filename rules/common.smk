@@ -11,13 +11,12 @@ import pandas as pd
 
 from hedflow import HedflowError, high_error
 from hedflow.bundle import IMPROVE_SPLITS_FILE, bundle_files
-from hedflow.config import parse_config
-from hedflow.estimate import run_memory_mb
+from hedflow.config import parse_config, parse_model
 from hedflow.features import in_order
 from hedflow.features import module_of as module_of_view
 from hedflow.files import digest, read_json
 from hedflow.improve import find_layout
-from hedflow.models import code_digest_of
+from hedflow.models import code_digest_of, sizes
 from hedflow.provenance import code_digest
 from hedflow.registry import (
     identity_files,
@@ -155,9 +154,11 @@ def read_manifest(path, mtime_ns):
 
 def training_memory(wildcards):
     """MB that a run may use, as its kind of model estimates it."""
+    spec = json.loads(plan_row(wildcards).spec)
     path = f"{RESULTS}/bundle/manifest.json"
+    model = parse_model(spec["model"])
     manifest = read_manifest(path, Path(path).stat().st_mtime_ns)
-    return run_memory_mb(json.loads(plan_row(wildcards).spec), manifest)
+    return model.memory_mb(sizes(manifest, model, spec["training"]["batch_size"]))
 
 
 def chunk_runs(wildcards):
@@ -175,5 +176,6 @@ def say_estimates():
     """What a dry run says before Snakemake's own table, of the plans that are there: runs, time, memory, disk."""
     from hedflow.dry_run import estimates
 
-    made_from = {name: plan_settings(SimpleNamespace(experiment=name)) for name in EXPERIMENTS}
+    wanted = {name: SimpleNamespace(experiment=name) for name in EXPERIMENTS}
+    made_from = {name: [plan_settings(one), plan_code(one)] for name, one in wanted.items()}
     print(estimates(CONFIG, made_from, workflow.resource_settings.cores), file=sys.stderr)

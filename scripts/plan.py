@@ -14,6 +14,6 @@ with job(snakemake):
     config, experiment = parse_config(snakemake.config), snakemake.wildcards.experiment
     earlier = Path(snakemake.input.earlier[0]).parent if snakemake.input.earlier else None
     plan = make_plan(config, experiment, bundle, earlier)
-    plan.attrs[MADE_FROM] = made_from(snakemake.params.settings, bundle)
+    plan.attrs[MADE_FROM] = made_from([snakemake.params.settings, snakemake.params.code], bundle)
     write_parquet(snakemake.output[0], plan)
     print(summary(plan, empty_ranges(config.experiments[experiment].split, bundle)))

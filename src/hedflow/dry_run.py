@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,11 +18,11 @@ from hedflow.plan import MADE_FROM, made_from, make_plan, summary
 from hedflow.splits import empty_ranges
 
 
-def estimates(config: Config, settings: Mapping[str, str], cores: int | None = None) -> str:
+def estimates(config: Config, asked: Mapping[str, Sequence[Any]], cores: int | None = None) -> str:
     """Some lines for each experiment: of its plan where that is there, else how to get it.
 
     Args:
-        settings: what the plan of each experiment is to be made from (the parameter of the rule `plan`).
+        asked: what the plan of each experiment is to be made from: parameters of the rule `plan`.
         cores: those that Snakemake was given.
     """
     results = Path(config.results)
@@ -34,7 +35,7 @@ def estimates(config: Config, settings: Mapping[str, str], cores: int | None = N
     lines, found = [], []
     for name in config.experiments:
         try:
-            plan = _plan(config, name, settings[name], bundle)
+            plan = _plan(config, name, asked[name], bundle)
             found.append(estimate(plan, results, machine, bundle))
             lines.append(said(found[-1], summary(plan, empty_ranges(config.experiments[name].split, bundle))))
         except Exception as error:  # a word about the plan must not keep anyone from the dry run itself
@@ -42,12 +43,12 @@ def estimates(config: Config, settings: Mapping[str, str], cores: int | None = N
     return "\n".join(lines + ([together(found)] if len(found) > 1 else []))
 
 
-def _plan(config: Config, name: str, settings: str, bundle: Bundle) -> pd.DataFrame:
+def _plan(config: Config, name: str, asked: Sequence[Any], bundle: Bundle) -> pd.DataFrame:
     """The plan on disk, if it is what the configuration asks for; else the one that would be made."""
     path = Path(config.results) / name / "plan.parquet"
     if path.is_file():
         plan = pd.read_parquet(path)
-        if plan.attrs.get(MADE_FROM) == made_from(settings, bundle):
+        if plan.attrs.get(MADE_FROM) == made_from(asked, bundle):
             return plan
     earlier = config.experiments[name].split.experiment
     return make_plan(config, name, bundle, Path(config.results) / earlier / "tables" if earlier else None)

@@ -24,10 +24,12 @@ import numpy as np
 import pandas as pd
 
 from hedflow.bundle import Bundle
+from hedflow.config import parse_model
 from hedflow.files import read_json
 from hedflow.machine import Machine
+from hedflow.models import sizes
 from hedflow.provenance import versions
-from hedflow.speed import Kept, Speed, described, json_bytes, kind_of, measure, specs_of, speed_of_records
+from hedflow.speed import Kept, Speed, described, has_epochs, json_bytes, kind_of, measure, specs_of, speed_of_records
 
 # Records read in full for one kind of run: more make the medians no better, and a look slower.
 RECORDS_READ = 32
@@ -47,12 +49,17 @@ class Span:
         likely = None if self.likely is None or other.likely is None else self.likely + other.likely
         return Span(self.least + other.least, self.most + other.most, likely)
 
+    def times(self, factor: float) -> Span:
+        """Each of them times a factor."""
+        return Span(self.least * factor, self.most * factor, None if self.likely is None else self.likely * factor)
+
 
 @dataclass(frozen=True)
 class Part:
     """Runs of one kind that are not finished.
 
-    seconds: of one run, None where the speed is not known. memory_mb: of one run. bytes: all that one run leaves.
+    seconds: of one run (of its share, where several are trained together), None where the speed is not known.
+    memory_mb: of one job. lasting: bytes that one run leaves; passing: bytes of its checkpoints while it goes.
     """
 
     model: str
@@ -61,7 +68,8 @@ class Part:
     epochs: Span
     seconds: Span | None
     memory_mb: int
-    bytes: float
+    lasting: float
+    passing: float = 0.0
 
     @property
     def runs(self) -> int:
@@ -69,9 +77,23 @@ class Part:
         return len(self.specs)
 
     @property
+    def together(self) -> int:
+        """How many of them one job trains."""
+        return min(self.runs, int(self.specs[0]["training"]["runs_per_job"])) if has_epochs(self.specs[0]) else 1
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs they are."""
+        return -(-self.runs // self.together)
+
+    @property
     def threads(self) -> int:
-        """Cores of one run."""
+        """Cores of one job."""
         return int(self.specs[0]["training"]["threads"])
+
+    def at_once(self, machine: Machine) -> int:
+        """How many of its jobs go at once."""
+        return min(self.jobs, slots(self, machine))
 
 
 @dataclass(frozen=True)
@@ -91,18 +113,18 @@ class Estimate:
 
     @property
     def at_once(self) -> int:
-        """The most runs that go at once."""
-        return max((min(part.runs, slots(part, self.machine)) for part in self.parts), default=0)
+        """The most jobs that go at once."""
+        return max((part.at_once(self.machine) for part in self.parts), default=0)
 
     @property
     def wall(self) -> Span | None:
-        """Seconds until all of them are done; None where a part's speed is not known."""
-        if self.unknown:
+        """Seconds until all of them are done, as far as their speed is known; None where it is of none."""
+        known = [part for part in self.parts if part.seconds is not None]
+        if self.parts and not known:
             return None
         total = Span(0, 0, 0)
-        for count in sorted({slots(part, self.machine) for part in self.parts}):
-            some = [part for part in self.parts if slots(part, self.machine) == count]
-            total += _side_by_side(some, count)
+        for count in sorted({slots(part, self.machine) for part in known}):
+            total += _side_by_side([part for part in known if slots(part, self.machine) == count], count)
         return total
 
     @property
@@ -111,48 +133,39 @@ class Estimate:
         total = Span(0, 0, 0)
         for part in self.parts:
             if part.seconds is not None:
-                total += _times(part.seconds, part.runs * part.threads)
+                total += part.seconds.times(part.runs * part.threads)
         return total
 
     @property
     def memory_mb(self) -> int:
-        """Of all runs that go at once."""
-        return max((min(p.runs, slots(p, self.machine)) * p.memory_mb for p in self.parts), default=0)
+        """Of all jobs that go at once."""
+        return max((part.at_once(self.machine) * part.memory_mb for part in self.parts), default=0)
 
     @property
-    def bytes(self) -> float:
-        """What the runs will have written."""
-        return sum(part.runs * part.bytes for part in self.parts)
+    def lasting(self) -> float:
+        """Bytes that the runs will have written."""
+        return sum(part.runs * part.lasting for part in self.parts)
 
-
-def run_memory_mb(spec: Mapping[str, Any]) -> int:
-    """MB that a run may use: twice its weights, gradients and optimiser state and the activations of a batch, and 1 GB
-    for data and packages. Full-width Uno on five sources took 2,400 MB; this gives it 2,700."""
-    model, batch = spec["model"], spec["training"]["batch_size"]
-    layers = 2 * model["tower_depth"] + model["head_depth"]
-    weights = model["width"] * (3000 + model["width"] * layers)
-    memory: int = 1000 + round(2 * (24 * weights + 12 * batch * model["width"] * layers) / 1e6)
-    return memory
+    @property
+    def passing(self) -> float:
+        """Bytes of checkpoints while the runs go."""
+        return max((part.at_once(self.machine) * part.together * part.passing for part in self.parts), default=0.0)
 
 
 def slots(part: Part, machine: Machine) -> int:
-    """How many runs of a part go at once: by cores, and by memory where that is known."""
+    """For how many jobs of a part there is room at once: by cores, and by memory where that is known."""
     by_cores = machine.cores // part.threads
     by_memory = machine.memory_mb // part.memory_mb if machine.memory_mb else by_cores
     return max(1, min(by_cores, by_memory))
 
 
-def _times(span: Span, factor: float) -> Span:
-    return Span(span.least * factor, span.most * factor, None if span.likely is None else span.likely * factor)
-
-
 def _side_by_side(parts: Sequence[Part], count: int) -> Span:
-    """Wall time of runs on `count` equal slots, the longest first."""
-    spans = [(part.seconds, part.runs) for part in parts if part.seconds is not None]
+    """Wall time of jobs on `count` equal slots, the longest first."""
+    spans = [(part.seconds.times(part.runs / part.jobs), part.jobs) for part in parts if part.seconds is not None]
     likely = None
     if all(span.likely is not None for span, _ in spans):
-        likely = makespan([(span.likely or 0.0, runs) for span, runs in spans], count)
-    least, most = (makespan([(getattr(span, end), runs) for span, runs in spans], count) for end in ("least", "most"))
+        likely = makespan([(span.likely or 0.0, jobs) for span, jobs in spans], count)
+    least, most = (makespan([(getattr(span, end), jobs) for span, jobs in spans], count) for end in ("least", "most"))
     return Span(least, most, likely)
 
 
@@ -165,18 +178,20 @@ def makespan(durations: Iterable[tuple[float, int]], count: int) -> float:
     return max(free)
 
 
-def epochs_of(training: Mapping[str, Any], had: Sequence[int] = ()) -> Span:
+def epochs_of(spec: dict[str, Any], had: Sequence[int] = ()) -> Span:
     """Epochs of a run: at least those that patience asks for, at most the limit; `had`: of finished runs like it.
 
-    The range about the mean of finished runs narrows with the square root of their number.
+    The range about the mean of finished runs narrows with the square root of their number. A model that trains itself
+    passes once.
     """
+    if not has_epochs(spec):
+        return Span(1, 1, 1)
+    training = spec["training"]
     most = int(training["epochs"])
-    least = min(most, min(int(training["warmup_epochs"]), most - 1) + int(training["patience"]) + 1)
+    least = min(most, min(int(training["warmup_epochs"]), most - 1) + int(training["patience"]) + 1, *had)
     if not had:
         return Span(least, most)
-    mean = min(max(float(np.mean(had)), min(least, *had)), most)
-    least = min(least, *had)
-    narrow = math.sqrt(len(had))
+    mean, narrow = min(float(np.mean(had)), most), math.sqrt(len(had))
     return Span(mean - (mean - least) / narrow, mean + (most - mean) / narrow, mean)
 
 
@@ -208,41 +223,43 @@ def estimate(
     Args:
         measuring: measure what neither of them knows, which takes some seconds for each kind of run, and keep it.
     """
-    runs = Path(results) / str(plan["experiment"].iloc[0]) / "runs"
     kept = Kept(results, machine, bundle.digest)
-    found = look(plan, runs, machine, kept.read())
-    if not (measuring and found.unknown):
-        return found
-    for part in {kind_of(part.specs[0]): part for part in found.unknown}.values():
-        print(f"measuring {part.model}: {described(part.specs[0])} ...", file=sys.stderr)
-        kept.add(kind_of(part.specs[0]), measure(bundle, part.specs))
-    return look(plan, runs, machine, kept.read())
+    found = look(plan, results, machine, bundle.manifest, kept.read())
+    unknown = {kind_of(part.specs[0]): part for part in found.unknown} if measuring else {}
+    for kind, part in unknown.items():
+        if has_epochs(part.specs[0]):
+            print(f"measuring {part.model}: {described(part.specs[0])} ...", file=sys.stderr)
+            kept.add(kind, measure(bundle, part.specs))
+    return look(plan, results, machine, bundle.manifest, kept.read()) if unknown else found
 
 
 def look(
     plan: pd.DataFrame,
-    runs: Path,
+    results: str | Path,
     machine: Machine,
+    manifest: Mapping[str, Any],
     kept: Mapping[str, Speed],
 ) -> Estimate:
     """What is left of a plan.
 
     Args:
-        runs: folder of the experiment's runs.
-        kept: measured speeds by kind of run.
+        manifest: of the bundle. kept: measured speeds by kind of run.
     """
-    done = finished_runs(plan, runs)
-    specs = specs_of(plan)
-    kinds = [kind_of(spec) for spec in specs]
-    records = {kind: _records(plan[done & (pd.Series(kinds, index=plan.index) == kind)], runs) for kind in set(kinds)}
+    experiment = str(plan["experiment"].iloc[0])
+    runs = Path(results) / experiment / "runs"
+    done, specs = finished_runs(plan, runs), specs_of(plan)
+    kinds = pd.Series([kind_of(spec) for spec in specs], index=plan.index)
+    records = {kind: _records(plan[done & (kinds == kind)], runs) for kind in set(kinds)}
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for kind, model, spec, is_done in zip(kinds, plan["model"], specs, done, strict=True):
         if not is_done:
             groups[kind, model, json.dumps(spec["training"], sort_keys=True)].append(spec)
-    parts = tuple(
-        _part(model, tuple(alike), records[kind], kept.get(kind), machine) for (kind, model, _), alike in groups.items()
-    )
-    return Estimate(str(plan["experiment"].iloc[0]), len(plan), int(done.sum()), parts, machine)
+    parts = []
+    for (kind, model, _), alike in groups.items():
+        here = [record for record in records[kind] if record["host"] == machine.host]
+        speed = speed_of_records(here) or kept.get(kind)
+        parts.append(_part(model, tuple(alike), records[kind], speed, manifest))
+    return Estimate(experiment, len(plan), int(done.sum()), tuple(parts), machine)
 
 
 def _records(done: pd.DataFrame, runs: Path) -> list[dict[str, Any]]:
@@ -259,28 +276,40 @@ def _part(
     model: str,
     specs: tuple[dict[str, Any], ...],
     records: list[dict[str, Any]],
-    kept: Speed | None,
-    machine: Machine,
+    speed: Speed | None,
+    manifest: Mapping[str, Any],
 ) -> Part:
     spec = specs[0]
-    here = [record for record in records if record["host"] == machine.host]
-    speed = speed_of_records(here) or kept
-    alike = [r for r in records if r["spec"]["training"] == spec["training"]]
-    epochs = epochs_of(spec["training"], [len(record["history"]) for record in alike])
-    seconds = None
-    if speed is not None:
-        least, most = (speed.seconds(spec["training"], n) for n in (epochs.least, epochs.most))
-        seconds = Span(least, most, None if epochs.likely is None else speed.seconds(spec["training"], epochs.likely))
+    settings = parse_model(spec["model"])
+    memory_mb = settings.memory_mb(sizes(manifest, settings, spec["training"]["batch_size"]))
+    alike = [r for r in records if r["status"] == "trained" and r["spec"]["training"] == spec["training"]]
+    epochs = epochs_of(spec, [len(record["history"]) for record in alike])
+    if speed is None:
+        return Part(model, specs, None, epochs, None, memory_mb, 0.0)
+    least, most = (speed.seconds(spec, n) for n in (epochs.least, epochs.most))
+    seconds = Span(least, most, None if epochs.likely is None else speed.seconds(spec, epochs.likely))
     if records:
-        size = float(np.mean([record["bytes"] for record in records]))
+        files = float(np.mean([record["bytes"] for record in records]))
     else:
-        size = 0.0 if speed is None else _bytes(spec, speed, epochs.most)
-    return Part(model, specs, speed, epochs, seconds, run_memory_mb(spec), size)
+        record = json_bytes([spec, versions()]) + epochs.most * speed.epoch_bytes
+        files = prediction_bytes(round(speed.test)) + record
+    passing, lasting = checkpoint_bytes(spec, speed, seconds) if has_epochs(spec) else (0.0, 0.0)
+    return Part(model, specs, speed, epochs, seconds, memory_mb, files + lasting, passing)
 
 
-def _bytes(spec: dict[str, Any], speed: Speed, epochs: float) -> float:
-    """What a run leaves: its predictions and its record."""
-    return prediction_bytes(round(speed.test)) + json_bytes([spec, versions()]) + epochs * speed.epoch_bytes
+def checkpoint_bytes(spec: Mapping[str, Any], speed: Speed, seconds: Span) -> tuple[float, float]:
+    """Size of a run's checkpoints while it goes, and of what is kept of them afterwards.
+
+    A checkpoint holds weights, Adam's two moments and the best weights, float32; the best one is kept besides the last
+    ones. A run that is shorter than the time between two of them writes none.
+    """
+    settings = spec["training"]["checkpoints"]
+    weights = 4.0 * speed.parameters
+    if settings["restart"] == "off":
+        return 0.0, 0.0
+    passing = 0.0 if seconds.most < 60 * settings["minutes"] else (settings["keep"] + 1) * 4 * weights
+    lasting = {"delete": 0.0, "best": weights, "keep": passing + weights}[settings["when_done"]]
+    return passing, lasting
 
 
 @functools.lru_cache

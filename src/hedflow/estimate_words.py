@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from hedflow.estimate import Estimate, Part, Span
-from hedflow.speed import Speed
+from hedflow.speed import Speed, has_epochs
 
 # Kinds of run of which it is said where their numbers come from; a UPF file may have a hundred.
 BASES_SHOWN = 6
@@ -27,9 +27,8 @@ def said(estimate: Estimate, counted: str) -> str:
     lines.append(f"  time    {_time_said(estimate)}")
     each = sorted({part.memory_mb for part in estimate.parts})
     memory = " to ".join(size_said(1e6 * mb) for mb in dict.fromkeys((each[0], each[-1])))
-    lines.append(f"  memory  {memory} a run, {size_said(1e6 * estimate.memory_mb)} together")
-    if not estimate.unknown:
-        lines.append(f"  disk    {size_said(estimate.bytes)} of predictions and records")
+    lines.append(f"  memory  {memory} a job, {size_said(1e6 * estimate.memory_mb)} together")
+    lines.append(f"  disk    {_disk_said(estimate)}")
     lines += [f"  {line}" for line in _bases(estimate.parts)]
     return "\n".join(lines)
 
@@ -37,34 +36,59 @@ def said(estimate: Estimate, counted: str) -> str:
 def together(estimates: Sequence[Estimate]) -> str:
     """One line for several experiments, one after the other."""
     left = sum(estimate.runs - estimate.finished for estimate in estimates)
-    total, known = Span(0, 0, 0), [estimate.wall for estimate in estimates if estimate.wall is not None]
-    for wall in known:
-        total += wall
-    time_of_all = span_said(total) if len(known) == len(estimates) else "time not known"
-    disk = size_said(sum(estimate.bytes for estimate in estimates))
+    total = Span(0, 0, 0)
+    for estimate in estimates:
+        total += estimate.wall or Span(0, 0, 0)
+    known = not any(estimate.unknown for estimate in estimates)
+    time_of_all = span_said(total) + ("" if known else " for those whose time is known")
+    disk = size_said(sum(estimate.lasting for estimate in estimates))
     return f"all experiments: {left:,} runs to do, {time_of_all}, {disk}"
 
 
 def _time_said(estimate: Estimate) -> str:
-    cores, at_once = estimate.machine.cores, estimate.at_once
-    how = f"on {cores} core{'s' if cores > 1 else ''}, {at_once} run{'s' if at_once > 1 else ''} at once"
+    how = f"on {_many(estimate.machine.cores, 'core')}, {_many(estimate.at_once, 'job')} at once"
     if estimate.wall is None:
-        return f"not known {how}: `hedflow plan` measures this machine's speed in some seconds"
+        return f"not known {how}{_unknown(estimate)}"
     hours = estimate.core_seconds
-    return f"{span_said(estimate.wall)} {how}; {range_said(hours.least / 3600, hours.most / 3600)} core-hours"
+    words = f"{span_said(estimate.wall)} {how}; {range_said(hours.least / 3600, hours.most / 3600)} core-hours"
+    return words + (f"; besides{_unknown(estimate)}" if estimate.unknown else "")
+
+
+def _unknown(estimate: Estimate) -> str:
+    """What is to be done about speeds that are not known."""
+    measured = any(has_epochs(part.specs[0]) for part in estimate.unknown)
+    others = dict.fromkeys(part.model for part in estimate.unknown if not has_epochs(part.specs[0]))
+    said = ": `hedflow plan` measures this machine's speed in some seconds" if measured else ""
+    if others:
+        said += f"{';' if said else ':'} the time of {', '.join(others)} is known once a run of it is finished"
+    return said
+
+
+def _disk_said(estimate: Estimate) -> str:
+    if estimate.lasting == 0:
+        return "not known"
+    passing = f", {size_said(estimate.passing)} of checkpoints while they go" if estimate.passing else ""
+    return f"{size_said(estimate.lasting)} that the runs leave{passing}"
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _bases(parts: Sequence[Part]) -> list[str]:
     """Where the numbers come from, a line for each different answer."""
     lines = []
     for part in parts:
-        epochs = f"{range_said(part.epochs.least, part.epochs.most)} epochs"
-        if part.epochs.likely is None and part.epochs.least < part.epochs.most:
-            epochs += " (where patience may end a run, and the limit)"
-        line = f"{part.model}: {epochs}"
-        if part.speed is not None:
-            line += f", {part.speed.rows_per_second:,.0f} rows/s on {part.speed.device}, {_basis(part.speed)}"
-        lines.append(line)
+        if part.speed is None:
+            continue
+        facts = [f"{part.speed.rows_per_second:,.0f} rows/s on {part.speed.device}", _basis(part.speed)]
+        if has_epochs(part.specs[0]):
+            open_end = part.epochs.likely is None and part.epochs.least < part.epochs.most
+            patience = " (where patience may end a run, and the limit)" if open_end else ""
+            facts.insert(0, f"{range_said(part.epochs.least, part.epochs.most)} epochs{patience}")
+        if part.together > 1:
+            facts.insert(0, f"{part.together} runs a job")
+        lines.append(f"{part.model}: {', '.join(facts)}")
     lines = list(dict.fromkeys(lines))
     return (
         lines if len(lines) <= BASES_SHOWN else [*lines[:BASES_SHOWN], f"and {len(lines) - BASES_SHOWN} other settings"]

@@ -69,9 +69,13 @@ def make_plan(config: Config, experiment: str, bundle: Bundle, earlier: str | Pa
     return table
 
 
-def made_from(settings: str, bundle: Bundle) -> str:
-    """What a plan was made from, kept with it: a dry run then knows whether it is still the configuration's plan."""
-    return digest(settings, bundle.digest, code_digest("hedflow.plan", TRAINING_MODULE))[:16]
+def made_from(asked: Sequence[Any], bundle: Bundle) -> str:
+    """What a plan was made from, kept with it: a dry run then knows whether it is still the configuration's plan.
+
+    Args:
+        asked: parameters of the rule `plan`: settings and code.
+    """
+    return digest(list(asked), bundle.digest)[:16]
 
 
 def _check_same_parts(experiment: str, table: pd.DataFrame) -> None:

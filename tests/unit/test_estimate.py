@@ -4,13 +4,12 @@ import dataclasses
 import itertools
 import json
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hedflow.config import Training, parse_config
-from hedflow.estimate import Estimate, Part, Span, epochs_of, estimate, finished_runs, look, makespan
+from hedflow.estimate import Estimate, Part, Span, checkpoint_bytes, epochs_of, estimate, finished_runs, look, makespan
 from hedflow.estimate_words import range_said, said, size_said, span_said, time_said
 from hedflow.files import read_json, write_parquet
 from hedflow.machine import Machine, this_machine
@@ -96,22 +95,23 @@ def test_the_makespan_lies_between_its_bounds_and_falls_with_slots(tasks, slots)
 )
 def test_epochs_lie_between_what_patience_asks_for_and_the_limit(epochs, warmup, patience, had):
     training = Training(epochs=epochs, warmup_epochs=warmup, patience=patience).model_dump()
+    spec = {"model": {"kind": "uno"}, "training": training}
     had = [min(number, epochs) for number in had]
-    first, found = epochs_of(training), epochs_of(training, had)
+    first, found = epochs_of(spec), epochs_of(spec, had)
     assert 1 <= first.least <= first.most == epochs
     assert first.likely is None
     if had:
         assert found.least <= found.likely <= found.most <= epochs
         assert found.likely == pytest.approx(sum(had) / len(had))
         assert found.most - found.least <= epochs
-        again = epochs_of(training, had * 4)
+        again = epochs_of(spec, had * 4)
         assert again.most - again.least == pytest.approx((found.most - found.least) / 2)
 
 
 def test_the_earliest_end_by_patience_is_what_a_training_does(begun):
     """A run that gets no better after the warm-up ends where the estimate says it does at the earliest."""
-    training = begun[2][0]["spec"]["training"]
-    least = epochs_of(training).least
+    spec = begun[2][0]["spec"]
+    training, least = spec["training"], epochs_of(spec).least
     assert least == 3  # warm-up, the best one, and one without progress
     for record in begun[2]:
         assert least <= len(record["history"]) <= training["epochs"]
@@ -129,7 +129,7 @@ def test_work_adds_up_over_runs_and_more_cores_are_not_slower(world_bundle):
     for name in ("least", "most"):
         assert getattr(both.wall, name) == pytest.approx(sum(getattr(part.wall, name) for part in alone))
         assert getattr(both.core_seconds, name) == pytest.approx(getattr(both.wall, name))
-    assert both.bytes == sum(part.bytes for part in alone) == 8 * 50
+    assert both.lasting == sum(part.lasting for part in alone) == 8 * 50
     walls = [total(cores, one, two).wall for cores in range(1, 12)]
     for slower, faster in itertools.pairwise(walls):
         assert faster.least <= slower.least
@@ -155,24 +155,24 @@ def test_memory_and_threads_bound_what_goes_at_once(world_bundle):
 # --- real runs
 
 
-def test_finished_runs_are_not_counted(begun, tmp_path):
+def test_finished_runs_are_not_counted(begun, world_bundle):
     folder, plan, records = begun
     done = finished_runs(plan, folder / "e" / "runs")
     assert list(plan["run"][done]) == [record["run"] for record in records]
     # Another plan for the same run: it is to be trained again.
     other = plan.assign(digest=["0" * 16, *plan["digest"].iloc[1:]])
     assert finished_runs(other, folder / "e" / "runs").sum() == 1
-    found = look(plan, folder / "e" / "runs", this_machine(), {})
+    found = look(plan, folder, this_machine(), world_bundle.manifest, {})
     assert (found.runs, found.finished) == (6, 2)
     assert sum(part.runs for part in found.parts) == 4
     labels = [spec["label"] for part in found.parts for spec in part.specs]
     assert sorted(labels) == ["f0", "f1", "f2", "f2"]
 
 
-def test_the_speed_is_that_of_the_finished_runs(begun):
+def test_the_speed_is_that_of_the_finished_runs(begun, world_bundle):
     folder, plan, records = begun
     machine = this_machine()
-    (part,) = look(plan, folder / "e" / "runs", machine, {}).parts
+    (part,) = look(plan, folder, machine, world_bundle.manifest, {}).parts
     speeds = sorted(record["rows_per_second"] for record in records)
     assert speeds[0] <= part.speed.rows_per_second <= speeds[1]
     assert part.speed.finished == 2
@@ -181,13 +181,13 @@ def test_the_speed_is_that_of_the_finished_runs(begun):
     assert part.seconds.least <= part.seconds.likely <= part.seconds.most
     assert part.seconds.likely == pytest.approx(had, rel=0.5)
     sizes = [sum(f.stat().st_size for f in (folder / "e" / "runs" / r["run"]).iterdir()) for r in records]
-    assert part.bytes == pytest.approx(sum(sizes) / 2)
+    assert part.lasting == pytest.approx(sum(sizes) / 2)
 
 
-def test_records_of_another_machine_say_how_long_runs_go_on_but_not_how_fast(begun):
+def test_records_of_another_machine_say_how_long_runs_go_on_but_not_how_fast(begun, world_bundle):
     folder, plan, _ = begun
     elsewhere = dataclasses.replace(this_machine(), host="elsewhere")
-    (part,) = look(plan, folder / "e" / "runs", elsewhere, {}).parts
+    (part,) = look(plan, folder, elsewhere, world_bundle.manifest, {}).parts
     assert part.speed is None
     assert part.seconds is None
     assert part.epochs.likely is not None
@@ -214,10 +214,9 @@ def test_a_measurement_is_of_the_real_bundle_and_kept(world_bundle, tmp_path, ca
     record = train(world_bundle, tmp_path, plan, run)
     speed = measured.parts[0].speed
     assert speed.parameters == record["parameters"]
-    rows = [len(pd.read_parquet(world_bundle.folder / "response.parquet")) / 3]
-    assert speed.test == pytest.approx(rows[0], rel=0.01)
+    assert speed.test == pytest.approx(len(world_bundle.response) / 3)  # the mean over the folds
     files = sum(f.stat().st_size for f in (tmp_path / "e" / "runs" / run).iterdir())
-    assert measured.parts[0].bytes == pytest.approx(files, rel=0.4)
+    assert measured.parts[0].lasting == pytest.approx(files, rel=0.4)
 
 
 def test_runs_of_one_speed_are_told_by_what_decides_it(world_bundle):
@@ -252,9 +251,9 @@ def test_the_words_of_an_estimate(world_bundle):
     whole = Estimate("e", 12, 2, (part,), MACHINE)
     assert said(whole, "12 runs").splitlines()[:4] == [
         "e: 12 runs; 2 finished, 10 to do",
-        "  time    3 to 6 min on 4 cores, 4 runs at once; 0.17 to 0.33 core-hours",
-        "  memory  1 GB a run, 4 GB together",
-        "  disk    0.5 kB of predictions and records",
+        "  time    3 to 6 min on 4 cores, 4 jobs at once; 0.17 to 0.33 core-hours",
+        "  memory  1 GB a job, 4 GB together",
+        "  disk    0.5 kB that the runs leave",
     ]
     assert said(Estimate("e", 12, 12, (), MACHINE), "12 runs") == "e: 12 runs; all of them are finished"
 
@@ -283,3 +282,26 @@ def test_the_machine_has_what_python_may_use():
     assert this_machine(10**6).cores == machine.cores
     assert machine.memory_mb >= 0
     assert json.loads(json.dumps(dataclasses.asdict(machine))) == dataclasses.asdict(machine)
+
+
+def test_runs_that_are_trained_together_are_fewer_jobs_of_the_same_work(world_bundle):
+    alone, together = some_part(world_bundle, 10), some_part(world_bundle, 10, runs_per_job=4)
+    one, other = (Estimate("e", 10, 0, (part,), dataclasses.replace(MACHINE, cores=1)) for part in (alone, together))
+    assert (alone.jobs, together.jobs) == (10, 3)
+    assert one.wall == other.wall
+    assert one.core_seconds == other.core_seconds
+    assert Estimate("e", 10, 0, (together,), MACHINE).at_once == 3
+
+
+def test_checkpoints_take_room_while_runs_go(world_bundle):
+    def room(seconds, **settings):
+        spec = some_part(world_bundle, 1).specs[0]
+        settings = {**spec["training"]["checkpoints"], **settings}
+        spec = {**spec, "training": {**spec["training"], "checkpoints": settings}}
+        return checkpoint_bytes(spec, dataclasses.replace(SPEED, parameters=1000), Span(0, seconds))
+
+    assert room(100, minutes=5) == (0, 0)  # ended before the first is due
+    assert room(1000, minutes=5, keep=2) == (3 * 16_000, 0)
+    assert room(1000, minutes=5, keep=2, when_done="best") == (3 * 16_000, 4000)
+    assert room(1000, minutes=5, keep=2, when_done="keep") == (3 * 16_000, 3 * 16_000 + 4000)
+    assert room(1000, restart="off", when_done="keep") == (0, 0)
