@@ -3,7 +3,9 @@
 import functools
 import json
 import math
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 
@@ -176,3 +178,12 @@ def chunk_runs(wildcards):
 def chunks(wildcards):
     """The chunks of an experiment's runs."""
     return range(math.ceil(len(plan_of(wildcards)) / CHUNK))
+
+
+def say_estimates():
+    """What a dry run says before Snakemake's own table, of the plans that are there: runs, time, memory, disk."""
+    from hedflow.dry_run import estimates
+
+    wanted = {name: SimpleNamespace(experiment=name) for name in EXPERIMENTS}
+    made_from = {name: [plan_settings(one), plan_code(one)] for name, one in wanted.items()}
+    print(estimates(CONFIG, made_from, workflow.resource_settings.cores), file=sys.stderr)
