@@ -579,6 +579,12 @@ class Analysis(Strict):
         1000, ge=100, description="Resamples of the drugs for the intervals; rankings use 200 of them at most."
     )
     neighbours: int = Field(10, ge=1, description="Neighbours of the Tanimoto-kNN baseline.")
+    show_cells: list[str] = Field(
+        [],
+        description="Cell lines, by name or id, whose predicted best drugs the report shows in full, besides the lines "
+        "that rank best, worst and in the middle. The candidates of every line: the report's explorer, and the table "
+        "candidates.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the resamples.")
 
 
