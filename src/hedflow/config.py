@@ -25,6 +25,7 @@ from pydantic import (
 
 from hedflow import HedflowError
 from hedflow.features import ALWAYS, VIEWS
+from hedflow.loss_kinds import loss_kinds
 from hedflow.models import KINDS, find, names
 from hedflow.models.settings import KindSettings, UnoSettings, ViewName, views_of
 from hedflow.sources import SOURCES as SOURCE_ROWS
@@ -80,8 +81,7 @@ IMPROVE_SPLITS = {
     "improve_cell_blind": ("cell", "split"),
 }
 FOLDED = tuple(kind for kind, keys in SPLIT_KEYS.items() if "folds" in keys)
-LossName = Literal["mse", "mae", "mae_poly", "mae_exp"]
-ALPHA_LOSSES = ("mae_poly", "mae_exp")
+LEANING = "mae_poly (|error| x (1-AUC)^alpha), mae_exp (|error| x exp(-alpha AUC))"
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
@@ -252,6 +252,32 @@ def parse_model(raw: Mapping[str, Any], name: str = "model") -> KindSettings:
         raise HedflowError("\n".join(_sentence(problem, {"models": {name: raw}}) for problem in problems)) from None
 
 
+class Checkpoints(Strict):
+    """What a run saves, so that it can go on where it was stopped."""
+
+    restart: Literal["auto", "off", "required"] = Field(
+        "auto",
+        description="auto: go on from the newest sound checkpoint of the same run, if there is one; off: begin anew, "
+        "save nothing; required: a run without a checkpoint is an error.",
+    )
+    interval: int = Field(1, ge=1, description="Save at most every this many epochs; SIGTERM saves at once, whatever.")
+    minutes: float = Field(5.0, ge=0, description="... and this many minutes apart: a short run saves nothing.")
+    skip_epochs: int = Field(0, ge=0, description="Save nothing in the first epochs.")
+    keep: int = Field(2, ge=1, description="Checkpoints kept of a run; the best and the last always are.")
+    keep_mode: Literal["newest", "spread"] = Field(
+        "newest", description="Which: the newest, or some spread over the run, ever sparser toward its beginning."
+    )
+    when_done: Literal["delete", "best", "keep"] = Field(
+        "delete", description="Of a finished run: delete them, keep the best weights alone, or keep all."
+    )
+    rollback: int = Field(
+        0,
+        ge=0,
+        description="A run that diverges goes back to its best weights, with half the learning rate, at most this many "
+        "times; then it counts as failed (the others go on).",
+    )
+
+
 class Training(Strict):
     """How a network is trained."""
 
@@ -285,7 +311,23 @@ class Training(Strict):
         "the training pairs that two sources share; predictions are brought back. null = leave each on its own scale.",
     )
     threads: int = Field(1, ge=1, description="CPU threads of a run.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = a GPU if there is one.")
+    device: Literal["auto", "cpu", "cuda", "xpu"] = Field(
+        "auto", description="auto = a GPU (cuda: NVIDIA and AMD, xpu: Intel) if there is one that this job may see."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of matrix products. auto = bfloat16 on a GPU that has it, float32 elsewhere."
+    )
+    compile: Literal["off", "on", "graphs"] = Field(
+        "off", description="torch.compile of the network; graphs: with CUDA graphs too. Takes a minute, then is faster."
+    )
+    deterministic: bool = Field(False, description="Only algorithms that repeat bit for bit, on a GPU too. Slower.")
+    runs_per_job: int = Field(
+        1,
+        ge=1,
+        description="Runs that are trained at once in one process, their weights stacked: what fills a GPU when models "
+        "are small. Each has its own seed, split, alpha, stopping and result, as if it were trained alone.",
+    )
+    checkpoints: Checkpoints = Field(Checkpoints(), description="What a run saves to go on where it was stopped.")
 
 
 class Split(Strict):
@@ -378,19 +420,28 @@ class Split(Strict):
 class Loss(Strict):
     """A loss and the alphas it is tried with."""
 
-    name: LossName = Field(
-        description="mse, mae, mae_poly (|error| x (1-AUC)^alpha), mae_exp (|error| x exp(-alpha AUC))."
+    name: str = Field(
+        description=f"mse, mae, log_cosh; leaning toward low AUC: {LEANING}, mse_poly, mse_linear, mse_inverse, "
+        "mse_lds (by rarity), balanced_mse; huber, pinball. What alpha is in each: docs/howto.md."
     )
-    alpha: list[Annotated[float, Field(ge=0, le=50)]] = Field(
-        [], description="Strength of the lean toward low AUC, for mae_poly and mae_exp; each is a run of its own."
+    alpha: list[float] = Field(
+        [], description="Strength of the lean toward low AUC, or what else the loss has; each is a run of its own."
     )
 
     @model_validator(mode="after")
     def _alpha_fits(self) -> Loss:
-        if self.name in ALPHA_LOSSES and not self.alpha:
-            raise ValueError(f"{self.name} needs `alpha`, for example alpha: [2]")
-        if self.name not in ALPHA_LOSSES and self.alpha:
-            raise ValueError(f"{self.name} has no alpha; alpha belongs to {' and '.join(ALPHA_LOSSES)}")
+        kinds = loss_kinds()
+        if self.name not in kinds:
+            raise ValueError(f"`name` is {self.name!r}, and there is no such loss{nearest(self.name, kinds)}")
+        kind = kinds[self.name]
+        if kind.alpha and not self.alpha:
+            raise ValueError(f"{self.name} needs `alpha` ({kind.alpha}), for example alpha: [{min(2, kind.high):g}]")
+        if self.alpha and not kind.alpha:
+            takes = [name for name, other in kinds.items() if other.alpha]
+            raise ValueError(f"{self.name} has no alpha; alpha belongs to {', '.join(takes)}")
+        for alpha in self.alpha:
+            if not kind.allows(alpha):
+                raise ValueError(f"alpha of {self.name} is {alpha:g}, expected one {kind.range()} ({kind.alpha})")
         return self
 
 
@@ -402,8 +453,9 @@ class Experiment(Strict):
     losses: list[Loss] = Field(
         [Loss(name="mse")],
         min_length=1,
-        description="The first one is what the others are compared with. mse, mae, mae_poly (|error| x "
-        "(1-AUC)^alpha), mae_exp (|error| x exp(-alpha AUC)); alpha: a list.",
+        description="The first one is what the others are compared with. mse, mae, log_cosh; leaning toward low AUC: "
+        f"{LEANING}, mse_poly, mse_linear, mse_inverse, mse_lds (by rarity), balanced_mse; huber, pinball. alpha: a "
+        "list; what it is in each: docs/howto.md.",
     )
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="Training seeds.")
     training: dict[str, Any] = Field({}, description="Keys of `training` that differ in this experiment.")
@@ -547,8 +599,11 @@ class Config(Strict):
             raise ValueError(
                 f"experiments.{experiment}.training has the unknown key '{key}'{nearest(key, Training.model_fields)}"
             )
+        common = self.training.model_dump()
+        if isinstance(changes.get("checkpoints"), dict):
+            changes = {**changes, "checkpoints": {**common["checkpoints"], **changes["checkpoints"]}}
         try:
-            return Training(**{**self.training.model_dump(), **changes})
+            return Training(**{**common, **changes})
         except ValidationError as error:
             where = ("experiments", experiment, "training")
             sentences = [_sentence({**problem, "loc": (*where, *problem["loc"])}) for problem in error.errors()]

@@ -20,13 +20,15 @@ from pydantic import ValidationError
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import ALPHA_LOSSES, Config, Experiment, Loss, Split, Training, nearest
+from hedflow.config import Config, Experiment, Loss, Split, Training, nearest
 from hedflow.files import digest, read_json
 from hedflow.high_error import read_drug_errors, with_high_error_drugs
 from hedflow.models import code_digest_of, find
 from hedflow.models.settings import KindSettings
 from hedflow.splits import find_drugs, labels
 
+# Settings that change how, and how fast, a result comes, not what is asked for.
+HOW = ("threads", "device", "compile", "deterministic", "runs_per_job", "checkpoints")
 # An estimator has a loss of its own, and of `training` only this much decides what it learns.
 OWN_LOSS = "own"
 ESTIMATOR_KEYS = ("align", "monitor")
@@ -155,12 +157,11 @@ def _row(
         "seed": seed,
         "training": training.model_dump(),
     }
-    # Threads and device change how fast a result comes, not what is asked for; of an earlier experiment only the drugs
-    # that it found count.
+    # Of an earlier experiment only the drugs that it found count.
     asked = {
         **spec,
         "split": {key: value for key, value in deciding.items() if key not in ("experiment", "high_error_z")},
-        "training": training.model_dump(exclude={"threads", "device"})
+        "training": training.model_dump(exclude=set(HOW))
         if find(settings.kind).network
         else training.model_dump(include=set(ESTIMATOR_KEYS)),
     }
@@ -230,7 +231,7 @@ def _upf_run(config: Config, experiment: str, bundle: Bundle, given: dict[str, A
     first, first_alpha = _axes(wanted.losses)[0]
     kind = find(config.models[model].kind)
     loss = str(given.get("loss", first))
-    alpha = given.get("alpha", first_alpha if loss in ALPHA_LOSSES else None)
+    alpha = given.get("alpha", first_alpha if loss == first else None)
     seed = given.get("seed", wanted.seeds[0] if kind.seeded else 0)
     if type(seed) is not int or seed < 0:
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -179,12 +180,13 @@ def _wait_for_writer(path: Path, running) -> int:
     """The process that has a file open."""
 
     def writer() -> int | None:
-        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-            try:
-                if os.readlink(descriptor) == str(path):
-                    return int(descriptor.parts[2])
-            except OSError:
-                continue
+        # A process may end while it is looked at, at any of these steps.
+        for process in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                for descriptor in os.listdir(f"/proc/{process}/fd"):
+                    with contextlib.suppress(OSError):
+                        if os.readlink(f"/proc/{process}/fd/{descriptor}") == str(path):
+                            return int(process)
         return None
 
     return _wait_until(writer, running)
