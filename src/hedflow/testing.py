@@ -129,14 +129,12 @@ class Trial:
     ) -> Predict:
         """Train it as a run would; returns its predictions of rows."""
         from hedflow.training.estimate import fit_estimator, predict_estimator
-        from hedflow.training.run import fit, predict
+        from hedflow.training.fit import fit
 
         bundle, rows = bundle or self.bundle, rows or self.rows
         training = Training(**{**TRAINING, "epochs": epochs})
         if isinstance(self.model, ModelSettings) and find(self.model.kind).network:
-            torch.manual_seed(seed)
-            module, device = fit(bundle, rows, self.model, training, "mse", None, seed)
-            return lambda asked: predict(module, asked, device)
+            return fit(bundle, rows, self.model, training, "mse", None, seed).predict
         estimator, _ = fit_estimator(bundle, rows, self.model, training, seed, **more)
         return lambda asked: predict_estimator(estimator, asked)
 
