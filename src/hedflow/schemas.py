@@ -86,6 +86,9 @@ DRUGS = pa.DataFrameSchema(
         "drug_name": pa.Column(str),
         "smiles": pa.Column(str, pa.Check.str_length(min_value=1)),  # of the parent structure
         "names": pa.Column(str),  # every source's name for it, `source:name|...`
+        "target": pa.Column(str),  # in the sources' own words, `source:word|...`; empty where none says
+        "mechanism": pa.Column(str, pa.Check.str_length(min_value=1)),  # a pathway in GDSC's words, or `unknown`
+        "mechanism_from": pa.Column(str),  # the rule that found it (identity.mechanisms); empty for none
     },
     strict=True,
 )
@@ -106,7 +109,7 @@ LOSSES = pa.DataFrameSchema(
 PREDICTIONS = pa.DataFrameSchema(
     {
         "row": pa.Column("int32", pa.Check.ge(0), unique=True),  # row of the bundle's response.parquet
-        "auc_pred": pa.Column("float32", nullable=False),
+        "auc_pred": pa.Column("float32", nullable=True),  # NaN: the run failed
     },
     strict=True,
 )

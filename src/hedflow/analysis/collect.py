@@ -29,10 +29,16 @@ def collect_runs(plan: pd.DataFrame, runs: Sequence[str], folder: Path) -> tuple
         if record["digest"] != wanted.loc[run, "digest"]:
             raise HedflowError(f"{folder / run}: made by another plan; run `snakemake` again.")
         table = checked(pd.read_parquet(folder / run / "predictions.parquet"), PREDICTIONS, f"predictions of {run}")
+        if record["status"] == "trained" and table["auc_pred"].isna().any():
+            raise HedflowError(
+                f"predictions of {run}: column 'auc_pred' is not finite everywhere; delete the run's folder."
+            )
         predictions.append(table.assign(run=run))
         records.append(
             {
                 "run": run,
+                "status": record["status"],
+                "reason": record["reason"],
                 "seed": int(record["spec"]["seed"]),
                 **record["metrics"],
                 "monitor": record["best"]["monitor"],
@@ -46,7 +52,8 @@ def collect_runs(plan: pd.DataFrame, runs: Sequence[str], folder: Path) -> tuple
                 "history": json.dumps(record["history"]),
             }
         )
-    return pd.concat(predictions, ignore_index=True), pd.DataFrame(records)
+    table = pd.DataFrame(records).astype({"best_epoch": "Int64"})  # a model that is no network has none
+    return pd.concat(predictions, ignore_index=True), table
 
 
 def pool(plan: pd.DataFrame, predictions: pd.DataFrame, bundle: Bundle) -> dict[str, pd.DataFrame]:
@@ -62,6 +69,18 @@ def pool(plan: pd.DataFrame, predictions: pd.DataFrame, bundle: Bundle) -> dict[
         mean = rows.groupby("row")["auc_pred"].mean()
         frames[str(name)] = frame_of(bundle, mean.index.to_numpy(), mean.to_numpy())
     return frames
+
+
+def parts_of_rows(plan: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series[int]:
+    """By row of the bundle, the number of the part of the split that tests it.
+
+    -1 for all rows where some are tested by several parts: their predictions are then means over these.
+    """
+    runs = plan.drop_duplicates("split")["run"]
+    tested = predictions[predictions["run"].isin(runs)]
+    if tested["row"].duplicated().any():
+        return pd.Series(-1, index=tested["row"].unique())
+    return pd.Series(pd.factorize(tested["run"])[0], index=tested["row"].to_numpy())
 
 
 def frame_of(bundle: Bundle, rows: np.ndarray, auc_pred: np.ndarray) -> pd.DataFrame:
