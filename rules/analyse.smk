@@ -1,7 +1,7 @@
 """Analyse: all predictions of an experiment -> tables and figures."""
 
 from hedflow.analysis import TABLES
-from hedflow.figures import FIGURES
+from hedflow.figures import DRUGS, FIGURES
 
 
 rule collect:
@@ -61,6 +61,9 @@ rule analyse:
         ),
         records=lambda wildcards: expand(rules.collect.output.records, chunk=chunks(wildcards), allow_missing=True),
         baselines=rules.baselines.output[0],
+        response=rules.integrate.output.response,
+        noise=rules.harmony.output.noise,
+        second=rules.harmony.output.second,
     output:
         expand(
             f"{RESULTS}/{{experiment}}/tables/{{table}}.parquet",
@@ -71,7 +74,8 @@ rule analyse:
             f"{RESULTS}/{{experiment}}/tables/high_error_drugs.csv",
             caption="../workflow/report/high_error_drugs.rst",
             category="{experiment}",
-            labels={"figure": "High error drugs (table)"},
+            subcategory=DRUGS,
+            labels={"figure": "6. High error drugs (table)"},
         ),
     log:
         f"{RESULTS}/logs/{{experiment}}/analyse.log",

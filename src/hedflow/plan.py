@@ -27,6 +27,8 @@ from hedflow.models.settings import KindSettings
 from hedflow.splits import find_drugs, labels
 from hedflow.upf import ALIASES, TRANSLATED, Line, read_upf
 
+# The attribute of a plan's table that says what it was made from.
+MADE_FROM = "made_from"
 # Settings that change how, and how fast, a result comes, not what is asked for.
 HOW = ("threads", "device", "compile", "deterministic", "runs_per_job", "checkpoints")
 # An estimator has a loss of its own, and of `training` only this much decides what it learns.
@@ -68,6 +70,15 @@ def make_plan(config: Config, experiment: str, bundle: Bundle, earlier: str | Pa
     if len(twice):
         raise HedflowError(f"experiment '{experiment}': two runs are called {twice.iloc[0]}; expected distinct ids.")
     return table
+
+
+def made_from(asked: Sequence[Any], bundle: Bundle) -> str:
+    """What a plan was made from, kept with it: a dry run then knows whether it is still the configuration's plan.
+
+    Args:
+        asked: parameters of the rule `plan`: settings and code.
+    """
+    return digest(list(asked), bundle.digest)[:16]
 
 
 def _check_same_parts(experiment: str, table: pd.DataFrame) -> None:

@@ -28,7 +28,7 @@ from hedflow.files import read_json, sha256
 
 TABLES = ("response.parquet", "cells.parquet", "drugs.parquet")
 IMPROVE_SPLITS_FILE = "improve_splits.parquet"
-FORMAT = 2
+FORMAT = 3
 Made = TypeVar("Made")
 
 
@@ -69,7 +69,7 @@ class Bundle:
 
     @functools.cached_property
     def drugs(self) -> pd.DataFrame:
-        """drug_id, drug_name, smiles, names."""
+        """drug_id, drug_name, smiles, names, target, mechanism, mechanism_from."""
         return pd.read_parquet(self.folder / "drugs.parquet")
 
     def view(self, name: str) -> dict[str, Any]:
