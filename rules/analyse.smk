@@ -61,6 +61,9 @@ rule analyse:
         ),
         records=lambda wildcards: expand(rules.collect.output.records, chunk=chunks(wildcards), allow_missing=True),
         baselines=rules.baselines.output[0],
+        response=rules.integrate.output.response,
+        noise=rules.harmony.output.noise,
+        second=rules.harmony.output.second,
     output:
         expand(
             f"{RESULTS}/{{experiment}}/tables/{{table}}.parquet",

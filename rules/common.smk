@@ -45,6 +45,9 @@ CONDA = "../envs/cpu.yaml"
 # Jobs import the hedflow that this Snakefile does, in an environment that has only its dependencies too.
 export_package()
 EXPERIMENTS = list(CONFIG.experiments)
+# Those that use the high error drugs of another one, and the tables that they are compared by.
+SECOND_STEPS = [name for name in EXPERIMENTS if CONFIG.experiments[name].earlier]
+STEP_TABLES = ("scores", "comparison")
 VIEWS = in_order(CONFIG.features.views)
 BUNDLE_FILES = (*bundle_files(VIEWS), *([IMPROVE_SPLITS_FILE] if IMPROVE else []))
 # Snakemake's cost is O(N^2) in the inputs of a rule, so runs are gathered in chunks.
@@ -99,8 +102,8 @@ def plan_settings(wildcards):
     """What a plan is made from, as one digest: the experiment, its models, the files it reads."""
     experiment = CONFIG.experiments[wildcards.experiment]
     return digest(
-        experiment.model_dump(),
-        CONFIG.analysis.high_error_z if experiment.split.kind == "high_error" else None,
+        experiment.model_dump(exclude={"second_step"}),
+        CONFIG.analysis.high_error_z if experiment.earlier else None,
         CONFIG.training_of(wildcards.experiment).model_dump(),
         {name: model.model_dump() for name, model in models_of(wildcards).items()},
     )[:16]
@@ -111,9 +114,14 @@ def plan_code(wildcards):
     return [code_digest("hedflow.plan"), code_digest_of(*models_of(wildcards).values())]
 
 
+def earlier_of(wildcards):
+    """The experiment whose high error drugs this one asks for, if any."""
+    return CONFIG.experiments[wildcards.experiment].earlier
+
+
 def earlier_tables(wildcards):
-    """Tables of the experiment whose high error drugs a split holds out: what it finds is an input of the plan."""
-    earlier = CONFIG.experiments[wildcards.experiment].split.experiment
+    """Tables of the experiment whose high error drugs are asked for: what it finds is an input of the plan."""
+    earlier = earlier_of(wildcards)
     return [f"{RESULTS}/{earlier}/tables/{name}" for name in high_error.TABLES] if earlier else []
 
 

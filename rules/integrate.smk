@@ -40,6 +40,7 @@ rule harmony:
     output:
         agreement=f"{RESULTS}/integration/agreement.parquet",
         noise=f"{RESULTS}/integration/noise.parquet",
+        second=f"{RESULTS}/integration/second.parquet",
         figure=report(
             f"{RESULTS}/integration/agreement.png",
             caption="../workflow/report/agreement.rst",

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from hedflow.analysis.run import analyse
+import pandas as pd
+
+from hedflow.analysis.run import Measurements, analyse
 from hedflow.config import Analysis
 from hedflow.script import job
 
@@ -13,6 +15,9 @@ with job(snakemake):
         predictions=snakemake.input.predictions,
         records=snakemake.input.records,
         baselines=snakemake.input.baselines,
+        measurements=Measurements(
+            **{name: pd.read_parquet(snakemake.input[name]) for name in ("response", "noise", "second")}
+        ),
         settings=Analysis(**snakemake.params.analysis),
         out=Path(snakemake.output[0]).parent,
     )

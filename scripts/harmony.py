@@ -4,7 +4,7 @@ import pandas as pd
 
 from hedflow.figures.harmony import draw_agreement
 from hedflow.files import write_parquet
-from hedflow.harmony import agreement, noise, shared_pairs
+from hedflow.harmony import agreement, noise, second_errors, shared_pairs
 from hedflow.script import job
 
 with job(snakemake):
@@ -12,5 +12,7 @@ with job(snakemake):
     shared = shared_pairs(response)
     agreed = agreement(shared)
     write_parquet(snakemake.output.agreement, agreed)
-    write_parquet(snakemake.output.noise, noise(response, shared, agreed, pd.read_parquet(snakemake.input.curves)))
+    curves = pd.read_parquet(snakemake.input.curves)
+    write_parquet(snakemake.output.noise, noise(response, shared, agreed, curves))
+    write_parquet(snakemake.output.second, second_errors(response, shared, curves))
     draw_agreement(agreed, snakemake.output.figure)

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         command.set_defaults(function=function)
         if name == "identity":
             command.add_argument("name", help="a cell line or drug as a source spells it, or an id")
-        if name in ("check", "plan", "identity", "export-improve"):
+        if name in ("check", "plan", "identity", "export-improve", "upf"):
             command.add_argument("--config", default="config.yaml", help="the configuration (config.yaml)")
         if name == "plan":
             command.add_argument("--all", action="store_true", help="list every run, however many they are")
@@ -40,6 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--out", required=True, help="folder to write, for example csa_data")
             command.add_argument("--genes", help="table of gene ids: Gene_Symbol (or Symbol) and Entrez, Ensembl")
             command.add_argument("--mordred", action="store_true", help="drug_mordred.tsv too (needs mordredcommunity)")
+        if name == "upf":
+            command.add_argument("experiment", help="whose runs are written; a name from `experiments`")
+            command.add_argument("--out", required=True, help="file to write, for example runs.upf")
+            command.add_argument("--numbered", action="store_true", help="call the runs RUN000, RUN001, ...")
         if name == "simulate":
             command.add_argument("out", help="folder to write")
             command.add_argument("--seed", type=int, default=0)
@@ -96,7 +100,7 @@ def plan(given: argparse.Namespace) -> None:
     machine = this_machine(given.cores)
     tables, estimates = [], []
     for name, experiment in config.experiments.items():
-        earlier = experiment.split.experiment
+        earlier = experiment.earlier
         table = make_plan(config, name, bundle, Path(config.results) / earlier / "tables" if earlier else None)
         estimates.append(estimate(table, config.results, machine, bundle, measuring=True))
         print(said(estimates[-1], summary(table, empty_ranges(experiment.split, bundle))), flush=True)
@@ -137,7 +141,7 @@ def export_improve(given: argparse.Namespace) -> None:
         raise HedflowError(f"unknown experiment '{given.experiment}'{nearest(given.experiment, config.experiments)}")
     results = Path(config.results)
     bundle = open_bundle(results / "bundle", verify=True)
-    earlier = config.experiments[given.experiment].split.experiment
+    earlier = config.experiments[given.experiment].earlier
     tables = results / earlier / "tables" if earlier else None
     plan = make_plan(config, given.experiment, bundle, tables)
     response = results / "integration" / "response.parquet"
@@ -148,6 +152,25 @@ def export_improve(given: argparse.Namespace) -> None:
         errors=read_drug_errors(tables) if tables else None,
     )
     print(export_experiment(bundle, plan, Path(given.out), extras))
+
+
+def upf(given: argparse.Namespace) -> None:
+    """Write an experiment's runs as an unrolled parameter file (UPF), a JSON object a line."""
+    from hedflow.bundle import open_bundle
+    from hedflow.config import load_config, nearest
+    from hedflow.plan import make_plan
+    from hedflow.splits import labels
+    from hedflow.upf import write_upf
+
+    config = load_config(given.config)
+    if given.experiment not in config.experiments:
+        raise HedflowError(f"unknown experiment '{given.experiment}'{nearest(given.experiment, config.experiments)}")
+    experiment, results = config.experiments[given.experiment], Path(config.results)
+    bundle = open_bundle(results / "bundle")
+    tables = results / experiment.earlier / "tables" if experiment.earlier else None
+    plan = make_plan(config, given.experiment, bundle, tables)
+    write_upf(plan, labels(experiment.split, bundle), given.out, given.numbered)
+    print(f"{given.out}: {len(plan)} runs; use it as experiments.<name>.upf.")
 
 
 def summary(given: argparse.Namespace) -> None:
@@ -182,6 +205,7 @@ COMMANDS = {
     "summary": summary,
     "simulate": simulate,
     "export-improve": export_improve,
+    "upf": upf,
 }
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ Estimates of the measurement's noise, all as the standard deviation of one AUC a
 From a noise SD s: the best R2 on a source is 1 - s^2 / Var(AUC of the source); the best MAE is that of the noise
 itself, whose mean absolute deviation is measured on plates and repeats relative to s (0.798 for a normal error; real
 ones have heavier tails).
+
+For potent pairs alone (AUC < 0.5) no such floor can be had: that a measured AUC is low says that its noise was, and
+what the pair's own value is then, two measurements do not tell. What can be had is how far a *second measurement* of a
+pair lies from one that was low. A model that knew the pairs' own values would do better than that, by how much is not
+known: the floor lies below it.
 """
 
 from __future__ import annotations
@@ -21,11 +26,20 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from hedflow.intervals import DrugBootstrap
+
 NORMAL_MAE = float(np.sqrt(2 / np.pi))
 # Fewer shared pairs say nothing of two sources' correlation.
 MIN_PAIRS = 30
 AGREEMENT_COLUMNS = (
     "source", "other", "drug_id", "n", "pearson", "spearman", "bias", "mae", "sd"
+)  # fmt: skip
+LOW_AUC = 0.5
+N_BOOT = 1000  # resamples of the drugs
+SECOND_PARTS = ("second_mae", "second_mae_low", "second_mae_rest")
+SECOND_COLUMNS = (
+    "source", "estimate", "n", "n_low", "n_drugs",
+    *(f"{part}{end}" for part in SECOND_PARTS for end in ("", "_lower", "_upper")),
 )  # fmt: skip
 NOISE_COLUMNS = ("source", "estimate", "n", "sd", "auc_sd", "best_r2", "best_mae")
 
@@ -118,6 +132,78 @@ def _plates(curves: pd.DataFrame) -> pd.DataFrame:
     used = curves[curves["used"].astype(bool)]
     spread = used.groupby(["cell_name", "drug_name"])["auc_tested"].agg(["std", "size"])
     return spread[spread["size"] > 1]
+
+
+def second_errors(response: pd.DataFrame, shared: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """How far a second measurement of a pair lies from the first, by whether the first is low (AUC < 0.5).
+
+    Each measurement is the first once; the second is another plate, the other of two repeats, or another source, their
+    mean distance where there are several.
+
+    Args:
+        as of `noise`.
+
+    Returns:
+        SECOND_COLUMNS: n measurements (n_low of them low) of n_drugs drugs; mean absolute distances over all, the low
+        and the rest, with 95 % intervals over drugs. A source of which an estimate cannot be had has no row for it.
+    """
+    found = []
+    for source in response["source"].unique():
+        tables = {
+            "plates": _between_plates(curves[curves["source"] == source]),
+            "repeats": _between_repeats(response[response["source"] == source]),
+            "other sources": _between_sources(shared, source),
+        }
+        for estimate, table in tables.items():
+            if len(table):
+                found.append({"source": source, "estimate": estimate, **_by_level(table)})
+    return pd.DataFrame(found, columns=list(SECOND_COLUMNS))
+
+
+def _by_level(table: pd.DataFrame) -> dict[str, float]:
+    """Mean distances of (drug, first, distance) over all, the low and the rest."""
+    boot, low = DrugBootstrap(table["drug"], N_BOOT), (table["first"] < LOW_AUC).to_numpy()
+    row: dict[str, float] = {"n": len(table), "n_low": int(low.sum()), "n_drugs": table["drug"].nunique()}
+    for part, mask in zip(SECOND_PARTS, (None, low, ~low), strict=True):
+        mean = boot.mean(table["distance"], mask)
+        row |= {part: mean.estimate, f"{part}_lower": mean.low, f"{part}_upper": mean.high}
+    return row
+
+
+def _between_plates(curves: pd.DataFrame) -> pd.DataFrame:
+    """(drug, first, distance): each curve of a pair with several, and its mean distance from the others."""
+    empty = pd.DataFrame({"drug": [], "first": [], "distance": []})
+    if not curves["used"].any():
+        return empty
+    used = curves[curves["used"].astype(bool)]
+    parts = [empty]
+    for (_, drug), pair in used.groupby(["cell_name", "drug_name"])["auc_tested"]:
+        if len(pair) > 1:
+            auc = pair.to_numpy(float)
+            distance = np.abs(auc[:, None] - auc).sum(axis=1) / (len(auc) - 1)
+            parts.append(pd.DataFrame({"drug": drug, "first": auc, "distance": distance}))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def _between_repeats(rows: pd.DataFrame) -> pd.DataFrame:
+    """(drug, first, distance): both of two repeats, from their mean and SD; of three or more they cannot be had."""
+    two = rows[rows["replicates"] == 2]
+    half = two["auc_sd"] / np.sqrt(2)
+    both = [
+        pd.DataFrame({"drug": two["drug_id"], "first": two["auc"] + sign * half, "distance": 2 * half})
+        for sign in (1, -1)
+    ]
+    return pd.concat(both, ignore_index=True)
+
+
+def _between_sources(shared: pd.DataFrame, source: str) -> pd.DataFrame:
+    """(drug, first, distance): the source's AUC of each shared pair, and its mean distance from the other sources'."""
+    if source not in shared:
+        return pd.DataFrame({"drug": [], "first": [], "distance": []})
+    own = shared[shared[source].notna()]
+    distance = own.drop(columns=source).sub(own[source], axis=0).abs().mean(axis=1)
+    table = {"drug": own.index.get_level_values("drug_id"), "first": own[source], "distance": distance}
+    return pd.DataFrame(table).reset_index(drop=True)
 
 
 def reliabilities(agreed: pd.DataFrame) -> dict[str, float]:

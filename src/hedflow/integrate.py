@@ -15,6 +15,7 @@ from hedflow.curves.fit import Options
 from hedflow.curves.screens import fit_points, refit
 from hedflow.identity.cells import describe_cells, map_cells, name_cells, read_depmap
 from hedflow.identity.drugs import describe_drugs, map_drugs
+from hedflow.identity.mechanisms import Targets, read_targets
 from hedflow.identity.parents import Stereo
 from hedflow.identity.structures import read_structures
 from hedflow.identity.synonyms import read_synonyms
@@ -75,7 +76,8 @@ def integrate(
         cells = name_cells(cell_names)
     drugs = map_drugs(_names(readings, "drug_name"), read_structures(identity), read_synonyms(identity), stereo)
     found = pd.concat(fitted.values(), ignore_index=True) if fitted else NO_CURVES
-    return _merge(readings, cells, drugs, metadata, quality or Quality(), found)
+    targets = read_targets(sources, identity)
+    return _merge(readings, cells, drugs, metadata, quality or Quality(), found, targets)
 
 
 def integrate_improve(
@@ -104,6 +106,7 @@ def _merge(
     metadata: pd.DataFrame | None,
     rules: Quality,
     curves: pd.DataFrame,
+    targets: Targets | None = None,
 ) -> Integrated:
     """The tables of this step from readings and who their names are."""
     cells, drugs = _with_rows(cells, readings, "cell_name"), _with_rows(drugs, readings, "drug_name")
@@ -117,7 +120,7 @@ def _merge(
     return Integrated(
         response=checked(response, RESPONSE, "integrated response"),
         cells=checked(describe_cells(ids, metadata), CELLS, "cells"),
-        drugs=checked(describe_drugs(used), DRUGS, "drugs"),
+        drugs=checked(describe_drugs(used, targets), DRUGS, "drugs"),
         losses=tally.table(),
         cell_identity=cells,
         drug_identity=drugs,

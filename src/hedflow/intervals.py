@@ -37,6 +37,17 @@ class Interval:
         return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
+@dataclass(frozen=True)
+class Intervals:
+    """`Interval` of each of several groups: arrays (groups,) in place of numbers; NaN where a group has no row."""
+
+    estimate: Floats
+    low: Floats
+    high: Floats
+    n: NDArray[np.int64]
+    n_drugs: NDArray[np.int64]
+
+
 def resample_weights(n_drugs: int, n_boot: int, seed: int) -> NDArray[np.int64]:
     """How often each drug is drawn in each resample: (n_boot, n_drugs), every row adding up to n_drugs."""
     if n_drugs < 1 or n_boot < 1:
@@ -57,6 +68,15 @@ def check_level(level: float) -> None:
     """Raise ValueError unless 0 < ``level`` < 1."""
     if not 0 < level < 1:
         raise ValueError(f"The level of an interval must lie between 0 and 1, not {level}.")
+
+
+def distinct(groups: ArrayLike, members: ArrayLike, n_groups: int) -> NDArray[np.int64]:
+    """Number of distinct ``members`` (n,), integers from 0, in each of ``groups`` (n,), -1 for none: (n_groups,)."""
+    group, member = np.asarray(groups), np.asarray(members)
+    size = int(member.max(initial=0)) + 1
+    at = group[group >= 0].astype(np.int64) * size + member[group >= 0]
+    counts = np.bincount(at, minlength=n_groups * size).reshape(n_groups, size)
+    return np.asarray((counts > 0).sum(axis=1), dtype=np.int64)
 
 
 class DrugBootstrap:
@@ -91,6 +111,43 @@ class DrugBootstrap:
         a, b = self._column(values_a), self._column(values_b)
         return self._ratio_of_sums(a - b, mask, below=b)
 
+    def drug_sums(self, values: ArrayLike, mask: ArrayLike | None = None) -> tuple[Floats, NDArray[np.int64]]:
+        """Sum of the values of each drug of `drugs`, and the number of its rows, over the rows that are used."""
+        column = self._column(values)
+        used = np.isfinite(column) & self._chosen(mask)
+        drug, size = self._drug_of_row[used], len(self.drugs)
+        sums: Floats = np.bincount(drug, column[used], minlength=size).astype(np.float64)
+        return sums, np.bincount(drug, minlength=size).astype(np.int64)
+
+    def means(self, values: ArrayLike, groups: ArrayLike, n_groups: int, mask: ArrayLike | None = None) -> Intervals:
+        """`mean` of each group of rows; ``groups`` (n,) integers, 0..n_groups - 1, a negative one is in no group.
+
+        All drugs are resampled: in a resample that draws none of a group's drugs the group is left out.
+        """
+        column, group = self._column(values), np.asarray(groups)
+        if group.shape != column.shape or group.max(initial=-1) >= n_groups:
+            raise ValueError(f"groups has shape {group.shape} and values to {group.max(initial=-1)}; expected one of "
+                             f"0..{n_groups - 1} for each of the {len(column)} rows.")  # fmt: skip
+        used = np.isfinite(column) & (group >= 0) & self._chosen(mask)
+        shape = (n_groups, len(self.drugs))
+        at = group[used].astype(np.int64) * shape[1] + self._drug_of_row[used]
+        counts = np.bincount(at, minlength=shape[0] * shape[1]).reshape(shape)
+        sums = np.bincount(at, column[used], minlength=shape[0] * shape[1]).reshape(shape)
+        n, n_drugs = counts.sum(axis=1), (counts > 0).sum(axis=1)
+        under = self.weights @ counts.T
+        draws = self.weights @ sums.T / np.where(under > 0, under, np.nan)
+        bounds = [percentile_interval(draw, self.level) for draw in draws.T]
+        low, high = np.where(n_drugs[:, None] > 1, np.reshape(bounds, (-1, 2)), np.nan).T
+        return Intervals(sums.sum(axis=1) / np.where(n > 0, n, np.nan), low, high, n, n_drugs)
+
+    def _chosen(self, mask: ArrayLike | None) -> NDArray[np.bool_]:
+        if mask is None:
+            return np.ones(self._drug_of_row.shape, dtype=bool)
+        chosen = np.asarray(mask)
+        if chosen.dtype != np.bool_ or chosen.shape != self._drug_of_row.shape:
+            raise ValueError(f"The mask is {chosen.dtype} of shape {chosen.shape}; expected one bool a row.")
+        return chosen
+
     def _column(self, values: ArrayLike) -> Floats:
         column = np.asarray(values, dtype=np.float64)
         if column.shape != self._drug_of_row.shape:
@@ -103,11 +160,7 @@ class DrugBootstrap:
     def _ratio_of_sums(self, above: Floats, mask: ArrayLike | None, below: Floats | None = None) -> Interval:
         """Sum of ``above`` over sum of ``below`` (default: number of rows), overall and resampled."""
         used = np.isfinite(above) if below is None else np.isfinite(above) & np.isfinite(below)
-        if mask is not None:
-            chosen = np.asarray(mask)
-            if chosen.dtype != np.bool_ or chosen.shape != used.shape:
-                raise ValueError(f"The mask is {chosen.dtype} of shape {chosen.shape}; expected one bool a row.")
-            used &= chosen
+        used &= self._chosen(mask)
         drug, size = self._drug_of_row[used], len(self.drugs)
         rows = np.bincount(drug, minlength=size)
         tops = np.bincount(drug, above[used], minlength=size)

@@ -7,6 +7,8 @@ never mixes sources, whose AUC scales differ. For a cell with n drugs that have 
 * NDCG@k: DCG = sum over the k predicted lowest of (1 - y) / log2(1 + place), over the DCG of the true order
   (Jarvelin & Kekalainen 2002). Random: mean(1 - y) * sum_{place <= k} 1/log2(1 + place) over the same, which
   is exact.
+* hit rate@k: is the truly lowest drug among the k predicted lowest? (1 or 0; over the cells, the share of them.)
+  Random: k/n.
 * precision@k: share of the k predicted lowest with y < low. Random: share of all n with y < low.
 * Spearman of y and p, average ranks in ties. Random: 0.
 * F-beta of the classes "y < low" and "p < low": (1 + b^2) TP / (b^2 P + M), P true and M predicted positives.
@@ -34,7 +36,7 @@ from numpy.typing import NDArray
 from hedflow.errors import LOW_AUC, check_frame
 from hedflow.intervals import check_level, percentile_interval, resample_weights
 
-METRICS = ("recall", "ndcg", "precision", "spearman", "fbeta")
+METRICS = ("recall", "ndcg", "precision", "hit", "spearman", "fbeta")
 _KEYS = ["source", "cell", "drug"]
 
 _SUMMARY = ["source", "metric", "estimate", "low", "high", "random", "n_cells", "n_cells_excluded", "n_drugs"]
@@ -244,8 +246,8 @@ class _Places:
     ``group`` (drugs,): the tie group of each drug, and ``alone`` whether it has no other. ``starts``
     (groups,): the first drug of each. ``begin``, ``end`` (groups, resamples): number of items before the
     group, and up to its end. Of the first ``top`` drugs, and (top, resamples), what one item may expect, ties
-    broken at random: its ``chance`` to be among the first k, and its NDCG ``discount``. No other drug comes
-    among the first k in any resample.
+    broken at random: its ``chance`` to be among the first k, to be the very ``first``, and its NDCG
+    ``discount``. No other drug comes among the first k in any resample.
     """
 
     group: Ints
@@ -255,6 +257,7 @@ class _Places:
     end: Ints
     top: int
     chance: Floats
+    first: Floats
     discount: Floats
 
     @classmethod
@@ -285,6 +288,7 @@ class _Places:
             end,
             top,
             chance[group[:top]],
+            ((np.minimum(last, 1) - np.minimum(first, 1)) / size)[group[:top]],
             discount[group[:top]],
         )
 
@@ -332,21 +336,22 @@ def _cell_scores(auc: Floats, preds: Floats, weights: Ints, n: Floats, cubes: Fl
         guess = _Places.of(pred[order], items, rule)
         first, items = order[: guess.top], items[: guess.top]
         both = np.flatnonzero(first < truth.top)
-        x, y = truth.chance[first[both]], guess.chance[both]
+        y = guess.chance[both]
         # Items of one drawn-twice drug are told apart alike in both lists; ties of different drugs
         # independently.
-        alone = truth.alone[first[both]] & guess.alone[both]
-        hit = np.where(alone[:, None], np.minimum(x, y), x * y)
+        alone = (truth.alone[first[both]] & guess.alone[both])[:, None]
+        for place, x in ((0, truth.chance[first[both]]), (3, truth.first[first[both]])):
+            own[place] = _dot(items[both], np.where(alone, np.minimum(x, y), x * y))
+        own[0] /= rule.k
         ranks = centred.take(order, axis=0)
         if len(guess.starts) < len(order):
             ranks = np.add.reduceat(ranks, guess.starts, axis=0)
         cross = _dot(ranks, guess.begin + guess.end)
         other = guess.spread(n, cubes)
-        own[0] = _dot(items[both], hit) / rule.k
         own[1] = _over((1 - auc[first]) @ (items * guess.discount), ideal)
         own[2] = (auc[first] < rule.low).astype(np.float64) @ (items * guess.chance) / rule.k
         # A constant prediction ranks nothing: 0, its expectation; the 1 only keeps the division quiet.
-        own[3] = _over(cross, np.sqrt(spread) * np.sqrt(np.where(other > 0, other, 1.0)))
+        own[4] = _over(cross, np.sqrt(spread) * np.sqrt(np.where(other > 0, other, 1.0)))
     return scores
 
 
@@ -364,6 +369,7 @@ def _random(panel: _Panel, which: int, rule: _Rule) -> Floats:
             rule.k / n,
             _over(gain.sum(axis=1) / n * table[-1], ideal),
             positives / n,
+            rule.k / n,
             np.zeros(len(n)),
             _over((1 + b2) * positives * marked / n, b2 * positives + marked),
         ]

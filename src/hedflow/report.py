@@ -16,9 +16,11 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.analysis import TABLES
+from hedflow.analysis.second_step import chosen_drugs
 from hedflow.figures.style import shown
 from hedflow.files import atomic, read_json
 from hedflow.improve import CELL
+from hedflow.second_step_page import second_step_page
 
 SHOWN_DRUGS = 10
 METHODS = (
@@ -55,6 +57,9 @@ def _experiment(folder: Path, name: str, noise: pd.DataFrame) -> tuple[list[str]
     tables = {table: pd.read_parquet(folder / "tables" / f"{table}.parquet") for table in TABLES}
     numbers = _numbers(tables)
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
+    if chosen_drugs(pd.read_parquet(folder / "plan.parquet", columns=["spec"])):
+        page, numbers["second_step"] = second_step_page(folder, _table)
+        lines += page
     lines += [sentence + "\n" for sentence in _sentences(tables, numbers)]
     lines += _unused(read_json(folder / "audit.json"))
     lines += _image(folder / "figures" / "tradeoff.png")

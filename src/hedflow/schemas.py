@@ -86,6 +86,9 @@ DRUGS = pa.DataFrameSchema(
         "drug_name": pa.Column(str),
         "smiles": pa.Column(str, pa.Check.str_length(min_value=1)),  # of the parent structure
         "names": pa.Column(str),  # every source's name for it, `source:name|...`
+        "target": pa.Column(str),  # in the sources' own words, `source:word|...`; empty where none says
+        "mechanism": pa.Column(str, pa.Check.str_length(min_value=1)),  # a pathway in GDSC's words, or `unknown`
+        "mechanism_from": pa.Column(str),  # the rule that found it (identity.mechanisms); empty for none
     },
     strict=True,
 )

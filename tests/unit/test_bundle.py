@@ -277,11 +277,11 @@ def test_verify_finds_a_missing_file(copy: Path, name: str) -> None:
         open_bundle(copy, verify=True)
 
 
-@pytest.mark.parametrize("version", [0, 1, None, "2"])
+@pytest.mark.parametrize("version", [0, 2, None, "3"])
 def test_unknown_format_is_refused(copy: Path, version: object) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "format": version}))
-    with pytest.raises(HedflowError, match=f"bundle format {version}, expected 2; build it anew"):
+    with pytest.raises(HedflowError, match=f"bundle format {version}, expected 3; build it anew"):
         open_bundle(copy)
 
 

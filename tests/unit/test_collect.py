@@ -8,8 +8,9 @@ import pytest
 from test_splits import make_bundle
 
 from hedflow import HedflowError
-from hedflow.analysis.collect import collect_runs, pool
-from hedflow.analysis.naive import baseline_frames, nearest_training_drug, predict_baselines
+from hedflow.analysis.collect import collect_runs, parts_of_rows, pool
+from hedflow.analysis.naive import baseline_frames, predict_baselines
+from hedflow.analysis.parts import describe_parts
 from hedflow.baselines import BASELINES, fit_predict
 from hedflow.config import Split, parse_config
 from hedflow.files import read_json, write_json, write_parquet
@@ -101,6 +102,16 @@ def test_pooling_a_part_of_the_rows(experiment, bundle):
     assert np.array_equal(frame["auc_pred"], one["auc_pred"])
 
 
+def test_the_part_that_tests_each_row(experiment, bundle):
+    plan, folder = experiment
+    predictions, _ = collect_runs(plan, list(plan["run"]), folder)
+    part = parts_of_rows(plan, predictions)
+    for number, label in enumerate(("f0", "f1", "f2")):
+        assert sorted(part.index[part == number]) == list(make_rows(Split(folds=3), label, bundle).test)
+    twice = plan.assign(split=plan["run"])  # as if each run were a part of its own: rows are tested by several
+    assert set(parts_of_rows(twice, predictions)) == {-1}
+
+
 def test_a_record_of_another_plan_is_refused(experiment, tmp_path):
     plan, folder = experiment
     run = plan["run"][3]
@@ -170,7 +181,7 @@ def test_a_row_tested_by_several_parts_gets_the_mean(bundle):
 def test_nearest_training_drug_against_a_loop(kind, bundle):
     split = Split(kind=kind, folds=3)
     parts = [(label, split) for label in labels(split, bundle)]
-    found = nearest_training_drug(parts, bundle).set_index("drug")
+    found = describe_parts([(label, label, split) for label, _ in parts], bundle)[0].set_index("drug")
     prints = [set(np.flatnonzero(x)) for x in bundle.array("fingerprints")]
     drug, names = bundle.response["drug"].to_numpy(), list(bundle.drugs["drug_name"])
     best: dict = {}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hedflow.intervals import DrugBootstrap, Interval, percentile_interval, resample_weights
+from hedflow.intervals import DrugBootstrap, Interval, distinct, percentile_interval, resample_weights
 
 
 def excludes_zero(interval: Interval) -> bool:
@@ -161,3 +161,27 @@ def test_percentiles_leave_gaps_out():
 def test_bad_input_gets_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20)
+def test_means_of_groups_are_the_means_of_their_rows(seed):
+    rng = np.random.default_rng(seed)
+    drug, group = rng.integers(0, 9, 80), rng.integers(-1, 4, 80)
+    values, mask = np.where(rng.random(80) < 0.9, rng.normal(size=80), np.nan), rng.random(80) < 0.7
+    boot = DrugBootstrap(drug, n_boot=100, seed=seed)
+    found = boot.means(values, group, 5, mask)
+    assert np.isnan(found.estimate[4])
+    assert found.n[4] == 0
+    for i in range(5):
+        alone = boot.mean(values, mask & (group == i))
+        own = [getattr(found, name)[i] for name in ("estimate", "low", "high", "n", "n_drugs")]
+        assert own == pytest.approx([alone.estimate, alone.low, alone.high, alone.n, alone.n_drugs], nan_ok=True)
+    sums, counts = boot.drug_sums(values, mask)
+    assert sums.sum() / counts.sum() == pytest.approx(boot.mean(values, mask).estimate)
+    assert distinct(group, drug, 5).tolist() == [len(set(drug[group == i])) for i in range(5)]
+
+
+def test_a_group_beyond_the_last_is_refused():
+    with pytest.raises(ValueError, match=r"expected one of 0\.\.1 for each of the 3 rows"):
+        DrugBootstrap([0, 1, 2]).means([1, 2, 3], [0, 1, 2], 2)

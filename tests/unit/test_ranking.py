@@ -56,12 +56,14 @@ def test_a_case_by_hand():
     log = np.log2
     assert found["n"] == 5
     assert found["recall"] == 0.5
+    assert found["hit"] == 0  # the best drug is the third of the prediction
+    assert score(one_cell(auc, pred), k=3)["hit"] == 1
     assert found["precision"] == 0.5
     assert found["ndcg"] == pytest.approx((0.8 + 0.4 / log(3)) / (0.9 + 0.8 / log(3)))
     assert found["spearman"] == pytest.approx(stats.spearmanr(auc, pred)[0])
     # truly low: 0, 1, 2; called low: 0, 1, 3
     assert found["fbeta"] == pytest.approx(2 / 3)
-    assert found["recall_random"] == 0.4
+    assert found["recall_random"] == found["hit_random"] == 0.4
     assert found["precision_random"] == 0.6
     assert found["ndcg_random"] == pytest.approx(0.58 * (1 + 1 / log(3)) / (0.9 + 0.8 / log(3)))
     assert found["fbeta_random"] == pytest.approx(2 * (9 / 5) / 6)
@@ -84,6 +86,7 @@ def test_ties_score_the_mean_over_all_ways_to_break_them(truth, guess, k):
     ideal = ((1 - np.sort(auc))[:k] * discount).sum()
     dcg = [((1 - auc[list(g[:k])]) * discount).sum() for g in guesses]
     assert found["recall"] == pytest.approx(np.mean(overlap))
+    assert found["hit"] == pytest.approx(np.mean([t[0] in g[:k] for t in truths for g in guesses]))
     assert found["ndcg"] == pytest.approx(np.mean(dcg) / ideal)
     assert found["precision"] == pytest.approx(np.mean([(auc[list(g[:k])] < 0.5).mean() for g in guesses]))
     if len({*truth}) > 1 and len({*guess}) > 1:
@@ -99,8 +102,8 @@ def test_random_columns_are_the_mean_over_all_shuffles_of_the_prediction(truth, 
     expected = table.iloc[0][RANDOM].to_numpy(dtype=float)
     means = table[SCORES].mean().to_numpy(dtype=float, copy=True)
     if np.ptp(auc) == 0:
-        assert np.isnan(means[3])
-        means[3] = 0
+        assert np.isnan(means[SCORES.index("spearman")])
+        means[SCORES.index("spearman")] = 0
     np.testing.assert_allclose(means, expected, atol=1e-12)
 
 
@@ -118,7 +121,7 @@ def test_a_perfect_prediction_scores_one(seed):
     frame = many(seed, steps=10**9)
     table = ranking.ranking_table(frame.assign(auc_pred=frame["auc"]), k=10)
     table = table[table["ranked"]]
-    np.testing.assert_allclose(table[["recall", "ndcg", "spearman"]].to_numpy(), 1, rtol=1e-12)
+    np.testing.assert_allclose(table[["recall", "ndcg", "hit", "spearman"]].to_numpy(), 1, rtol=1e-12)
     lows = frame[frame["auc"] < 0.5].groupby("cell").size().reindex(table["cell"]).fillna(0).to_numpy()
     np.testing.assert_allclose(table["precision"], np.minimum(lows, 10) / 10)
     assert (table["fbeta"][lows > 0] == 1).all()
@@ -279,14 +282,14 @@ def slow_scores(auc, pred, alone, k, low=0.5):
         return [np.nan] * len(SCORES)
 
     def expected(values):
-        """Chance to be among the first k, NDCG discount."""
+        """Chance to be among the first k, NDCG discount, chance to be the first."""
         begin, size = (values < values[:, None]).sum(1), (values == values[:, None]).sum(1)
         steps = np.where(np.arange(n) < k, 1 / np.log2(np.arange(n) + 2), 0)
         discount = np.array([steps[b : b + s].mean() for b, s in zip(begin, size, strict=True)])
-        return np.clip((k - begin) / size, 0, 1), discount
+        return np.clip((k - begin) / size, 0, 1), discount, np.where(begin == 0, 1 / size, 0)
 
-    (x, ideal), (y, discount) = expected(auc), expected(pred)
-    hit = np.where(alone, np.minimum(x, y), x * y)
+    (x, ideal, best), (y, discount, _) = expected(auc), expected(pred)
+    both, hit = (np.where(alone, np.minimum(z, y), z * y) for z in (x, best))
     gain, is_low, called = 1 - auc, auc < low, pred < low
     spearman = 0 if np.ptp(pred) == 0 else np.nan
     if np.ptp(auc) == 0:
@@ -295,9 +298,10 @@ def slow_scores(auc, pred, alone, k, low=0.5):
         spearman = stats.spearmanr(auc, pred)[0]
     found = is_low.sum() + called.sum()
     return [
-        hit.sum() / k,
+        both.sum() / k,
         gain @ discount / (gain @ ideal) if gain @ ideal > 0 else np.nan,
         is_low @ y / k,
+        hit.sum(),
         spearman,
         2 * (is_low & called).sum() / found if found else np.nan,
     ]
@@ -318,6 +322,8 @@ def test_comparison_equals_the_slow_way_over_literal_copies(seed, steps, k):
     scores = np.full((len(frames), len(weights), 4, len(SCORES)), np.nan)
     for m, frame in enumerate(frames.values()):
         for (r, items), (c, cell) in product(enumerate(weights), frame.groupby("cell")):
+            if len(cell) < 6:  # min_drugs
+                continue
             tied = cell["auc"].duplicated(keep=False) | cell["auc_pred"].duplicated(keep=False)
             cell = cell.assign(alone=~tied)
             literal = cell.loc[cell.index.repeat(items[np.searchsorted(drugs, cell["drug"])])]

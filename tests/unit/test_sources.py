@@ -206,8 +206,9 @@ def test_curve_without_its_keys_keeps_an_empty_name(tmp_path: Path) -> None:
     assert not table["combination"].any()
 
 
-def test_keys_that_fit_no_curve(tmp_path: Path) -> None:
-    table = read_source("CTRPv2", ctrp(tmp_path, compound_info="master_cpd_id,cpd_name\n1,x\n"))
+@pytest.mark.parametrize("compounds", ["1,x\n", ""])
+def test_keys_that_fit_no_curve(tmp_path: Path, compounds: str) -> None:
+    table = read_source("CTRPv2", ctrp(tmp_path, compound_info=f"master_cpd_id,cpd_name\n{compounds}"))
     assert table["drug_name"].isna().all()
 
 

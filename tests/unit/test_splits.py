@@ -50,6 +50,9 @@ def make_bundle(
             "drug_name": [f"Drug {i}" for i in range(n)],
             "smiles": smiles or ["C" * (i + 1) + "O" for i in range(n)],
             "names": [f"CCLE:brand-{i}|gCSI:code:{i}" for i in range(n)],
+            "target": "",
+            "mechanism": "unknown",
+            "mechanism_from": "",
         }
     )
     cells = pd.DataFrame({"cell_id": [f"ACH-{i:06d}" for i in range(n_cells)]})

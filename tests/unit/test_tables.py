@@ -9,14 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from test_splits import make_bundle
 
 from hedflow.analysis import TABLES, tables
-from hedflow.config import Analysis
+from hedflow.analysis.experiment import Experiment, legal_baselines
+from hedflow.analysis.paired import contrasts_table
+from hedflow.analysis.run import Measurements, make_tables
+from hedflow.bundle import open_bundle
+from hedflow.config import Analysis, Split
 from hedflow.figures import FIGURES
 from hedflow.figures import experiment as figures
 from hedflow.figures.integration import draw_lost_rows
 from hedflow.files import write_json, write_parquet
-from hedflow.harmony import NOISE_COLUMNS
+from hedflow.harmony import NOISE_COLUMNS, agreement, noise, second_errors, shared_pairs
 from hedflow.integrate import NO_CURVES
 from hedflow.report import _escaped, headline, make_answer
 
@@ -38,8 +43,8 @@ def frame(predict) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def experiment() -> tables.Experiment:
-    return tables.Experiment(
+def experiment() -> Experiment:
+    return Experiment(
         methods={
             "mse": frame(lambda auc, drug, rng: 0.8 + 0.1 * rng.random(len(auc))),
             "low": frame(lambda auc, drug, rng: 0.5 + 0.1 * rng.random(len(auc))),
@@ -55,43 +60,48 @@ def experiment() -> tables.Experiment:
 
 
 @pytest.fixture(scope="module")
-def written(experiment, tmp_path_factory) -> Path:
+def made(experiment, tmp_path_factory) -> dict[str, pd.DataFrame]:
+    """All tables of the experiment, on a bundle whose response is the frames'."""
+    folder = tmp_path_factory.mktemp("bundle")
+    make_bundle(folder, range(DRUGS), n_cells=CELLS)
+    rows = experiment.rows.drop(columns="row")
+    write_parquet(folder / "response.parquet", rows)
+    drugs = pd.read_parquet(folder / "drugs.parquet")
+    mechanism = np.where(np.arange(DRUGS) < 3, "rare", "common")
+    write_parquet(
+        folder / "drugs.parquet", drugs.assign(drug_name="*drug_" + drugs.index.astype(str) + "*", mechanism=mechanism)
+    )
+    bundle = open_bundle(folder)
+    split = Split(folds=3)
+    history = [
+        {"epoch": i, "loss": 1 / (i + 1), "validation_balanced_mae": 0.3 - i / 100, "validation_mae": 0.2, "rate": 1e-3}
+        for i in range(4)
+    ]
+    spec = {"split": split.deciding(), "training": {"epochs": 4}}
+    plan = pd.DataFrame(
+        [
+            {"run": f"{method}.{label}", "method": method, "split": f"drug_blind-{label}", "split_kind": "drug_blind",
+             "spec": json.dumps({**spec, "label": label})}
+            for method in experiment.methods for label in ("f0", "f1", "f2")
+        ]
+    )  # fmt: skip
+    runs = plan[["run"]].assign(seed=0, best_epoch=0, history=json.dumps(history), monitor="validation_balanced_mae")
+    response = rows.assign(
+        cell_id=bundle.cells["cell_id"].to_numpy()[rows["cell"]],
+        drug_id=bundle.drugs["drug_id"].to_numpy()[rows["drug"]],
+        auc_sd=np.nan,
+        replicates=1,
+    )
+    shared = shared_pairs(response)
+    found = noise(response, shared, agreement(shared), NO_CURVES)
+    measurements = Measurements(response, found, second_errors(response, shared, NO_CURVES))
+    return make_tables(experiment, bundle, plan, runs, measurements)
+
+
+@pytest.fixture(scope="module")
+def written(made, tmp_path_factory) -> Path:
     """A results folder with the tables of one experiment, `e`, as the rules leave it."""
     results = tmp_path_factory.mktemp("results")
-    drugs = pd.DataFrame(
-        {"drug_id": [f"{i:014d}" for i in range(DRUGS)], "drug_name": [f"*drug_{i}*" for i in range(DRUGS)]}
-    )
-    cells = pd.DataFrame({name: [f"{name}{i}" for i in range(CELLS)] for name in ("cell_id", "cell_name", "tissue")})
-    nearest = pd.DataFrame({"drug": range(DRUGS), "nearest": "other", "similarity": np.linspace(0.1, 0.9, DRUGS)})
-    by_drug = tables.drugs_table(experiment, drugs, nearest)
-    ranking, differences = tables.ranking_tables(experiment)
-    history = [{"epoch": 0, "loss": 1.0, "validation_balanced_mae": 0.3, "validation_mae": 0.2, "rate": 1e-3}]
-    runs = pd.DataFrame(
-        {"run": ["r0", "r1"], "method": ["mse", "low"], "best_epoch": 0, "history": json.dumps(history)}
-    )
-    comparison = {
-        "reference": experiment.reference,
-        "strongest": experiment.strongest,
-        "strongest_squared": experiment.strongest_squared,
-        "split_kind": "drug_blind",
-        "top_k": 5,
-    }
-    made = {
-        "runs": runs.assign(monitor="validation_balanced_mae"),
-        "methods": tables.methods_table(experiment),
-        "contrasts": tables.contrasts_table(experiment),
-        "ranges": tables.ranges_table(experiment),
-        "drugs": by_drug,
-        "cells": tables.cells_table(experiment, cells),
-        "high_error_drugs": tables.high_error_table(experiment, by_drug),
-        "ranking": ranking,
-        "cell_ranking": tables.cell_ranking_table(experiment, cells),
-        "ranking_differences": differences,
-        "shift_curve": tables.shift_tables(experiment)[0],
-        "equal_cost": tables.shift_tables(experiment)[1],
-        "scores": tables.scores_table(experiment),
-        "comparison": pd.DataFrame([comparison]),
-    }
     assert tuple(made) == TABLES
     for name, table in made.items():
         write_parquet(results / "e" / "tables" / f"{name}.parquet", table)
@@ -155,7 +165,8 @@ def test_contrasts_are_paired_differences(experiment, written):
     assert found["difference"] == pytest.approx(error["low"][low].mean() - error["mse"][low].mean(), rel=1e-6)
     assert found["relative"] == pytest.approx(found["difference"] / error["mse"][low].mean(), rel=1e-6)
     assert found["upper"] < 0 < table.loc[("low", "mse", "mae_rest"), "lower"]
-    assert {against for _, against, _ in table.index} == {"mse", "tanimoto_knn"}
+    assert {against for _, against, _ in table.index} == {"mse", "tanimoto_knn", "global_mean"}
+    assert {method for method, _, _ in table.index} == {"mse", "low"}  # never a naive one
 
 
 def test_a_shift_is_told_from_a_model(experiment):
@@ -164,7 +175,7 @@ def test_a_shift_is_told_from_a_model(experiment):
     shifted = naive.assign(auc_pred=naive["auc_pred"] - 0.2)
     knowing = frame(lambda auc, drug, rng: np.where(auc < 0.5, auc, auc - 0.25))
     methods = {"mse": experiment.methods["mse"], "shifted": shifted, "knowing": knowing}
-    only = tables.Experiment(methods, {"global_mean": naive}, "mse", "drug_blind", experiment.settings)
+    only = Experiment(methods, {"global_mean": naive}, "mse", "drug_blind", experiment.settings)
     curve, equal_cost = tables.shift_tables(only)
     found = equal_cost.set_index("method")
     assert found.loc["shifted", "shift"] == pytest.approx(0.2, abs=1e-4)
@@ -179,7 +190,7 @@ def test_the_global_mean_ranks_at_random_whatever_the_parts_of_the_split(experim
     naive = experiment.naive["global_mean"]
     by_fold = naive.assign(auc_pred=0.8 + 0.1 * (naive["drug"] % 3))
     other = experiment.methods["mse"].assign(auc_pred=lambda t: t["auc"] + 0.1 * (t["drug"] % 3))
-    only = tables.Experiment({"mse": other}, {"global_mean": by_fold}, "mse", "drug_blind", experiment.settings)
+    only = Experiment({"mse": other}, {"global_mean": by_fold}, "mse", "drug_blind", experiment.settings)
     summary, _ = tables.ranking_tables(only)
     found = summary[summary["metric"].isin(["recall", "ndcg", "spearman"])].set_index(["method", "source", "metric"])
     naive_rows = found.loc["global_mean"]
@@ -197,11 +208,10 @@ def test_no_potent_pair_was_tested(experiment, written, tmp_path):
     def without(frames):
         return {name: rows[rows["auc"] >= 0.5].reset_index(drop=True) for name, rows in frames.items()}
 
-    only = tables.Experiment(
-        without(experiment.methods), without(experiment.naive), "mse", "drug_blind", experiment.settings
-    )
+    only = Experiment(without(experiment.methods), without(experiment.naive), "mse", "drug_blind", experiment.settings)
     copy_tables(written, tmp_path)
-    for name in ("methods", "contrasts", "ranges"):
+    write_parquet(tmp_path / "e/tables/contrasts.parquet", contrasts_table(only))
+    for name in ("methods", "ranges"):
         write_parquet(tmp_path / f"e/tables/{name}.parquet", getattr(tables, f"{name}_table")(only))
     for name, table in zip(("shift_curve", "equal_cost"), tables.shift_tables(only), strict=True):
         assert table.empty
@@ -243,9 +253,9 @@ def test_high_error_drugs_are_the_worst_of_the_reference(written):
 
 def test_baselines_without_tissues_leave_the_tissue_mean_out():
     known, unknown = pd.Series(["Lung", "unknown"]), pd.Series(["unknown", "unknown"])
-    assert "tissue_mean" in tables.legal_baselines("drug_blind", known)
-    assert "tissue_mean" not in tables.legal_baselines("drug_blind", unknown)
-    assert "drug_mean" not in tables.legal_baselines("drug_blind", known)
+    assert "tissue_mean" in legal_baselines("drug_blind", known)
+    assert "tissue_mean" not in legal_baselines("drug_blind", unknown)
+    assert "drug_mean" not in legal_baselines("drug_blind", known)
 
 
 def test_every_figure_has_a_caption_and_is_drawn_alike_twice(written, repo, tmp_path):
@@ -293,12 +303,10 @@ def test_the_page_opens_with_the_answer(written):
 
 
 def test_the_page_of_a_single_method_compares_with_the_naive_one_only(experiment, written, tmp_path):
-    single = tables.Experiment(
-        {"mse": experiment.methods["mse"]}, experiment.naive, "mse", "drug_blind", experiment.settings
-    )
+    single = Experiment({"mse": experiment.methods["mse"]}, experiment.naive, "mse", "drug_blind", experiment.settings)
     copy_tables(written, tmp_path)
     write_parquet(tmp_path / "e/tables/methods.parquet", tables.methods_table(single))
-    write_parquet(tmp_path / "e/tables/contrasts.parquet", tables.contrasts_table(single))
+    write_parquet(tmp_path / "e/tables/contrasts.parquet", contrasts_table(single))
     page, numbers = make_answer(tmp_path, ["e"])
     assert "Which losses help" not in page
     assert numbers["e"]["low"] is None

@@ -1,6 +1,7 @@
 """Analysis of one experiment: all runs' predictions -> tables. Statistics live in errors, ranking, intervals."""
 
 TABLES = (
-    "runs", "methods", "contrasts", "ranges", "drugs", "cells", "high_error_drugs", "ranking", "cell_ranking",
-    "ranking_differences", "shift_curve", "equal_cost", "scores", "comparison",
+    "runs", "convergence", "methods", "floors", "contrasts", "ranks", "ranges", "slices", "distance", "distance_trend",
+    "drugs", "cells", "high_error_drugs", "pairs", "concentration", "ranking", "cell_ranking", "ranking_differences",
+    "shift_curve", "equal_cost", "conformal", "scores", "comparison",
 )  # fmt: skip

@@ -71,6 +71,18 @@ def pool(plan: pd.DataFrame, predictions: pd.DataFrame, bundle: Bundle) -> dict[
     return frames
 
 
+def parts_of_rows(plan: pd.DataFrame, predictions: pd.DataFrame) -> pd.Series[int]:
+    """By row of the bundle, the number of the part of the split that tests it.
+
+    -1 for all rows where some are tested by several parts: their predictions are then means over these.
+    """
+    runs = plan.drop_duplicates("split")["run"]
+    tested = predictions[predictions["run"].isin(runs)]
+    if tested["row"].duplicated().any():
+        return pd.Series(-1, index=tested["row"].unique())
+    return pd.Series(pd.factorize(tested["run"])[0], index=tested["row"].to_numpy())
+
+
 def frame_of(bundle: Bundle, rows: np.ndarray, auc_pred: np.ndarray) -> pd.DataFrame:
     """A prediction frame: rows of the bundle's response with their predictions."""
     table = bundle.response.iloc[rows].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""The naive baselines and the nearest training drugs, on the very splits that an experiment's runs used."""
+"""The naive baselines on the very splits that an experiment's runs used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hedflow.analysis.collect import frame_of
 from hedflow.baselines import fit_predict
 from hedflow.bundle import Bundle
 from hedflow.config import Split
-from hedflow.similarity import tanimoto
 from hedflow.splits import make_rows
 
 
@@ -34,25 +33,3 @@ def baseline_frames(table: pd.DataFrame, names: Sequence[str], bundle: Bundle) -
     """Prediction frames of the named baselines; rows tested by several parts get the mean."""
     mean = table.groupby("row")[list(names)].mean()
     return {name: frame_of(bundle, mean.index.to_numpy(), mean[name].to_numpy()) for name in names}
-
-
-def nearest_training_drug(parts: Iterable[tuple[str, Split]], bundle: Bundle) -> pd.DataFrame:
-    """For each tested drug the most similar training drug: drug, nearest (its name), similarity (Tanimoto, 0..1).
-
-    Where a drug is tested in several parts, the part with the most similar one counts.
-    """
-    similarity = tanimoto(bundle.array("fingerprints"), bundle.array("fingerprints"))
-    drug = bundle.response["drug"].to_numpy()
-    names = bundle.drugs["drug_name"].to_numpy()
-    tables = []
-    for label, split in parts:
-        rows = make_rows(split, label, bundle)
-        train, test = np.unique(drug[rows.train]), np.unique(drug[rows.test])
-        closest = similarity[np.ix_(test, train)]
-        tables.append(
-            pd.DataFrame(
-                {"drug": test, "nearest": names[train[closest.argmax(axis=1)]], "similarity": closest.max(axis=1)}
-            )
-        )
-    found = pd.concat(tables).sort_values(["drug", "similarity"], ascending=[True, False])
-    return found.drop_duplicates("drug", ignore_index=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hedflow.identity.kinds import combination, missing_reason, without_structure
+from hedflow.identity.mechanisms import Targets, mechanisms
 from hedflow.identity.parents import BLOCKS, Stereo, parent, standardise
 from hedflow.identity.structures import StructureTable
 from hedflow.identity.synonyms import Synonyms, names_within, normalise
@@ -153,8 +154,8 @@ def disagreeing(chosen: Answer, answers: list[Answer]) -> list[Answer]:
     return [a for a in answers if a.route in ROUTES[:2] and a.inchikey[:first] != chosen.inchikey[:first]]
 
 
-def describe_drugs(mapped: pd.DataFrame) -> pd.DataFrame:
-    """`schemas.DRUGS`: one row an id, with the name most sources use and every source's name."""
+def describe_drugs(mapped: pd.DataFrame, targets: Targets | None = None) -> pd.DataFrame:
+    """`schemas.DRUGS`: one row an id, with the name most sources use, every source's name, and what the drug does."""
     rows = []
     for drug_id, group in mapped.dropna(subset="drug_id").groupby("drug_id", sort=True):
         # The commonest name; between equals the one with capitals, then alphabetical: `Erlotinib`.
@@ -163,4 +164,5 @@ def describe_drugs(mapped: pd.DataFrame) -> pd.DataFrame:
         aliases = "|".join(sorted(group["source"] + ":" + group["drug_name"]))
         # Twins by connectivity may differ in stereochemistry: take one of them by a rule, not by row order.
         rows.append((drug_id, name, min(group["smiles"]), aliases))
-    return pd.DataFrame(rows, columns=["drug_id", "drug_name", "smiles", "names"])
+    table = pd.DataFrame(rows, columns=["drug_id", "drug_name", "smiles", "names"])
+    return table.merge(mechanisms(mapped, targets or Targets()), on="drug_id", validate="one_to_one")

@@ -66,7 +66,7 @@ def read_synonyms(paths: list[Path]) -> Synonyms:
         for name, listed, target in table.itertuples(index=False):
             key = normalise(name)
             targets.setdefault(key, target)
-            for synonym in _split(listed):
+            for synonym in split_synonyms(listed):
                 names[key].append(synonym)
                 back[normalise(synonym)].append(name.strip())
     return Synonyms(
@@ -76,7 +76,7 @@ def read_synonyms(paths: list[Path]) -> Synonyms:
     )
 
 
-def _split(listed: str) -> list[str]:
+def split_synonyms(listed: str) -> list[str]:
     """`A, B` as two synonyms; a comma inside a chemical name (`1,3-dimethyl`) has no space after it."""
     found = [one.strip() for one in re.split(r",\s+|;", listed)]
     return [one for one in found if len(normalise(one)) >= SHORTEST]

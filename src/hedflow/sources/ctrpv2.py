@@ -35,7 +35,8 @@ def read(files: dict[str, Path]) -> pd.DataFrame:
     experiments = _ids(_key(read_table(files["Experiment_info.csv"], ["expt_id", "master_ccl_id"])))
     lines = _key(read_table(files["cancer_cell_line_info.csv"], ["master_ccl_id", "ccl_name"]))
     compounds = _key(read_table(files["compound_info.csv"], ["master_cpd_id", "cpd_name"]))
-    drug = _ids(curves["master_cpd_id"]).map(compounds)
+    # Text also where the table of compounds has no row.
+    drug = _ids(curves["master_cpd_id"]).map(compounds).astype("str")
     return pd.DataFrame(
         {
             "cell_name": _ids(curves["experiment_id"]).map(experiments).map(lines),

@@ -7,6 +7,8 @@ versions, host, times, history); the second is written last, and without it ther
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import shutil
@@ -54,8 +56,7 @@ class CheckpointFolder:
         path = self.folder / f"{state['step']:09d}.pt"
         try:
             with atomic(path) as temporary:
-                torch.save(state, temporary)
-                check, size = sha256(temporary), temporary.stat().st_size
+                check, size = _write(state, temporary)
             facts = {"run": self.run, "digest": self.digest, "sha256": check, "bytes": size, "value": _plain(value)}
             facts |= {name: state[name] for name in ("epoch", "batch", "step", "best_epoch", "seconds", "history")}
             write_json(
@@ -102,7 +103,7 @@ class CheckpointFolder:
             self.clear()
         try:
             with atomic(self.folder / WEIGHTS) as temporary:
-                torch.save(weights, temporary)
+                _write(weights, temporary)
         except OSError as error:
             self._say(f"best weights could not be written ({error.strerror or error})")
 
@@ -164,6 +165,14 @@ def chosen(steps: list[int], keep: int, mode: str) -> set[int]:
         age = (last - steps[0]) * (2**i - 1) / (2 ** (keep - 1) - 1)
         found.add(min(steps, key=lambda step: abs(last - step - age)))
     return found
+
+
+def _write(state: dict[str, Any], path: Path) -> tuple[str, int]:
+    """Write a state; its sha256 and bytes. By way of memory: PyTorch's own writer hides that a disk is full."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    path.write_bytes(content.getbuffer())
+    return hashlib.sha256(content.getbuffer()).hexdigest(), content.getbuffer().nbytes
 
 
 def _problem(path: Path, facts: dict[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,13 @@ def fit(
     return trained
 
 
-def fit_stack(jobs: Sequence[Job], model: ModelSettings, training: Training, loss: str) -> list[Trained]:
+def fit_stack(
+    jobs: Sequence[Job], model: ModelSettings, training: Training, loss: str, ear: Ear | None = None
+) -> list[Trained]:
     """Train several runs at once: the same result for each (to rounding) as if it were trained alone.
+
+    Args:
+        ear: one that is listening already.
 
     Raises:
         Interrupted: the process got SIGTERM; every run that was not done has been saved.
@@ -138,8 +143,10 @@ def fit_stack(jobs: Sequence[Job], model: ModelSettings, training: Training, los
     members = [_member(job, model, training) for job in jobs]
     going = [member for member in members if not member.state.done]
     together = len(going) > 1 and hasattr(type(going[0].network), "stack")
-    for stack in [going] if together else [[member] for member in going]:
-        _train(stack, training, loss, device, precision)
+    own = Ear()
+    with nullcontext() if ear else own.listening():
+        for stack in [going] if together else [[member] for member in going]:
+            _train(stack, training, loss, device, precision, ear or own)
     return [_finish(member, device, precision) for member in members]
 
 
@@ -186,7 +193,9 @@ def _finish(member: _Member, device: torch.device, precision: torch.dtype) -> Tr
     return Trained(member.network, member.job.inputs, member.state, device, precision, member.folder.notes)
 
 
-def _train(members: list[_Member], training: Training, loss: str, device: torch.device, precision: torch.dtype) -> None:
+def _train(
+    members: list[_Member], training: Training, loss: str, device: torch.device, precision: torch.dtype, ear: Ear
+) -> None:
     """Train the runs to their ends; what they find is in their states."""
     networks, states, jobs = ([getattr(member, name) for member in members] for name in ("network", "state", "job"))
     stack: Stack = One(networks[0]) if len(networks) == 1 else type(networks[0]).stack(networks)
@@ -201,6 +210,7 @@ def _train(members: list[_Member], training: Training, loss: str, device: torch.
         batches,
         Ordered([job.rows.validation for job in jobs], PREDICT_ROWS),
         [member.folder for member in members],
+        told=lambda: ear.told,
     )
     if training.compile != "off":
         module.streams = False
@@ -217,17 +227,36 @@ def _train(members: list[_Member], training: Training, loss: str, device: torch.
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            callbacks=[_Sigterm()],
+            callbacks=[ear],
         )
         trainer.fit(module, batches, module.validation)
 
 
-class _Sigterm(pl.Callback):
-    """SIGTERM lets the batch end, then all runs are saved. Set after Lightning's own handler, which would only stop."""
+class Ear(pl.Callback):
+    """Hears SIGTERM: the batch ends, all runs are saved, and the training raises `Interrupted`."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Hear SIGTERM in this block (of the main thread: others get no signals)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = self._listen()
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _listen(self) -> Any:
+        return signal.signal(signal.SIGTERM, lambda *_: setattr(self, "told", True))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """In place of Lightning's handler, which was set over ours and would only stop."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: setattr(pl_module, "interrupted", True))
+            self._listen()
 
 
 @contextmanager

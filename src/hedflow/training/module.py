@@ -49,6 +49,7 @@ class DrugResponse(pl.LightningModule):
         batches: Batches,
         validation: Ordered,
         folders: Sequence[CheckpointFolder],
+        told: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -61,7 +62,7 @@ class DrugResponse(pl.LightningModule):
         self.register_buffer("drug", inputs[0].drug, persistent=False)
         self.computed: Callable[..., Tensor] = network
         self.streams = True
-        self.interrupted = False
+        self.told = told  # whether the process was told to end
         self._losses: list[tuple[Tensor, tuple[int, ...]]] = []
         self._metrics = {"all": MAE(), "low": MAE(), "rest": MAE()}
 
@@ -76,6 +77,8 @@ class DrugResponse(pl.LightningModule):
         self.loss.fit([self._values(self.auc, run)[rows.to(self.device)] for run, rows in enumerate(self.batches.rows)])
         self._tie()
         self._started = time.monotonic()
+        if self.told():  # what is saved is all that there is
+            raise Interrupted
 
     def _values(self, tensor: Tensor, run: int) -> Tensor:
         return tensor[run if len(tensor) > 1 else 0]
@@ -112,7 +115,7 @@ class DrugResponse(pl.LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         left = any(run.batch < self.batches.count(number) for number, run in enumerate(self.runs))
-        if self.interrupted and left:
+        if left and self.told():
             self._interrupt()
 
     def _interrupt(self) -> None:
@@ -168,7 +171,7 @@ class DrugResponse(pl.LightningModule):
     def _end_round(self) -> None:
         going = [number for number, run in enumerate(self.runs) if not run.done]
         for number in going:
-            if self.folders[number].due(self.runs[number].epoch - 1) and not self.interrupted:
+            if self.folders[number].due(self.runs[number].epoch - 1) and not self.told():
                 self._save(number, self.runs[number])
         if not going:
             self.trainer.should_stop = True
@@ -176,7 +179,7 @@ class DrugResponse(pl.LightningModule):
         if len(going) < len(self.runs):
             self._keep(going)
         self.batches.begin([run.epoch for run in self.runs], [run.batch for run in self.runs])
-        if self.interrupted:
+        if self.told():
             self._interrupt()
 
     def _keep(self, going: list[int]) -> None:

@@ -27,7 +27,7 @@ from hedflow.provenance import versions
 from hedflow.splits import Rows, make_rows
 from hedflow.training.devices import device_name
 from hedflow.training.estimate import fit_estimator, predict_estimator
-from hedflow.training.fit import Job, Trained, align_inputs, fit_stack
+from hedflow.training.fit import Ear, Job, Trained, align_inputs, fit_stack
 from hedflow.training.inputs import make_inputs, row_weights
 from hedflow.training.module import LOW_AUC, Interrupted
 
@@ -94,13 +94,25 @@ def train_runs(
     Args:
         files: by run, its predictions and its record. checkpoints: by run, its folder of them.
     """
+    ear = Ear()
+    with ear.listening():
+        _train_runs(bundle, plan, files, checkpoints or {}, ear)
+
+
+def _train_runs(
+    bundle: str | Path,
+    plan: str | Path,
+    files: Mapping[str, tuple[Path, Path]],
+    checkpoints: Mapping[str, str | Path | None],
+    ear: Ear,
+) -> None:
     started, opened = time.monotonic(), open_bundle(bundle)
     specs = {name: _plan_row(plan, name) for name in files}
     model, training, loss = _shared(specs)
     torch.set_num_threads(training.threads)
     runs = [_ready(name, digest, spec, opened, training) for name, (digest, spec) in specs.items()]
     if isinstance(model, ModelSettings) and find(model.kind).network:
-        outcomes = _train_networks(runs, model, training, loss, checkpoints or {})
+        outcomes = _train_networks(runs, model, training, loss, checkpoints, ear)
     else:
         outcomes = [_train_estimator(run, model, training) for run in runs]
     load = (time.monotonic() - started - sum(outcome.seconds for outcome in outcomes)) / len(runs)
@@ -130,6 +142,7 @@ def _train_networks(
     training: Training,
     loss: str,
     checkpoints: Mapping[str, str | Path | None],
+    ear: Ear,
 ) -> list[_Outcome]:
     """Raises: SystemExit with `GO_ON_LATER` after SIGTERM."""
     jobs = []
@@ -141,7 +154,7 @@ def _train_networks(
         inputs = align_inputs(inputs, run.bundle, run.alignment)
         jobs.append(Job(run.name, run.rows, inputs, run.spec["alpha"], run.spec["seed"], run.digest, about, folder))
     try:
-        trained = fit_stack(jobs, model, training, loss)
+        trained = fit_stack(jobs, model, training, loss, ear)
     except Interrupted:
         names = ", ".join(run.name for run in runs)
         print(f"{names}: told to end; saved, and goes on from there when it is run again.", file=sys.stderr, flush=True)
