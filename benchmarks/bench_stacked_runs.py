@@ -2,8 +2,8 @@
 
     python benchmarks/bench_stacked_runs.py [--bundle results/bundle | --mirror ../shared/data] [--runs 2 8 32]
 
-Runs of leave-one-drug-out, each with a held-out drug and a seed of its own; either side trains the same runs with the
-same batches, and the sides take turns. What setting up takes is subtracted. With one thread on a CPU it is CPU time that
+Runs of leave-one-drug-out, each with its own held-out drug and seed; either side trains the same runs in the same
+batches, and the sides take turns. What setting up takes is subtracted. With one thread on a CPU, CPU time is what
 counts. A line of JSON for each number of runs and batch size: `ratio` is rows/s of all runs, stacked over one by one;
 above 1, `training.runs_per_job` pays.
 """
