@@ -50,5 +50,5 @@ def _plan(config: Config, name: str, asked: Sequence[Any], bundle: Bundle) -> pd
         plan = pd.read_parquet(path)
         if plan.attrs.get(MADE_FROM) == made_from(asked, bundle):
             return plan
-    earlier = config.experiments[name].split.experiment
+    earlier = config.experiments[name].earlier
     return make_plan(config, name, bundle, Path(config.results) / earlier / "tables" if earlier else None)
