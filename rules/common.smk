@@ -17,6 +17,7 @@ from hedflow.features import module_of as module_of_view
 from hedflow.files import digest, read_json
 from hedflow.improve import find_layout
 from hedflow.models import code_digest_of, sizes
+from hedflow.models import find as find_kind
 from hedflow.provenance import code_digest
 from hedflow.registry import (
     identity_files,
@@ -29,6 +30,7 @@ from hedflow.registry import (
 )
 from hedflow.script import export_package
 from hedflow.sources import module_of as module_of_source
+from hedflow.together import groups_of
 
 try:
     CONFIG = parse_config(config)
@@ -59,6 +61,7 @@ wildcard_constraints:
     file=r"[^/]+",
     experiment="|".join(EXPERIMENTS),
     run=r"[A-Za-z0-9._~-]+",
+    group=r"g\d+",
     chunk=r"\d+",
 
 
@@ -167,6 +170,38 @@ def training_memory(wildcards):
     model = parse_model(spec["model"])
     manifest = read_manifest(path, Path(path).stat().st_mtime_ns)
     return model.memory_mb(sizes(manifest, model, spec["training"]["batch_size"]))
+
+
+@functools.lru_cache
+def read_groups(path, mtime_ns):
+    """Groups of runs that are trained at once, and each such run's group."""
+    networks = [name for name, model in CONFIG.models.items() if find_kind(model.kind).network]
+    groups = groups_of(read_plan(path, mtime_ns), networks)
+    return groups, {run: group for group, runs in groups.items() for run in runs}
+
+
+def groups(wildcards):
+    """The groups of an experiment, and each run's group."""
+    path = audited_plan(wildcards)
+    return read_groups(path, Path(path).stat().st_mtime_ns)
+
+
+def group_runs(wildcards):
+    """The runs of a group."""
+    return groups(wildcards)[0][wildcards.group]
+
+
+def group_folder(wildcards):
+    """What a run's group makes, if it is trained in one. It is temporary: that it is gone is no reason to train."""
+    group = groups(wildcards)[1].get(wildcards.run)
+    return ancient(f"{RESULTS}/{wildcards.experiment}/together/{group}") if group else []
+
+
+def group_memory(wildcards):
+    """MB that a group may use: each run's share beyond what they have in common."""
+    runs = group_runs(wildcards)
+    one = training_memory(SimpleNamespace(experiment=wildcards.experiment, run=runs[0]))
+    return one + (len(runs) - 1) * max(one - 1000, 100)
 
 
 def chunk_runs(wildcards):

@@ -119,6 +119,22 @@ def fit_predict(
     return pd.DataFrame(columns, index=pd.Index(test)).astype(np.float32)[list(BASELINES)]
 
 
+def knn_predictions(
+    cell: Ints, drug: Ints, auc: Floats, cells: int, fingerprints: NDArray[np.uint8], wanted: Ints, k: int
+) -> Floats:
+    """(cells, drugs) predictions of `tanimoto_knn` for the drugs ``wanted``, fitted on the rows given.
+
+    ``cell``, ``drug``, ``auc``: (n,) of the training rows. ``k``: neighbours. Drugs that are not wanted get their
+    `mean_effects`.
+    """
+    mean = float(auc.mean())
+    sums, counts = _pair_sums(cell, drug, auc, (cells, len(fingerprints)))
+    cell_effect, drug_effect = _effects(sums - mean * counts, counts)
+    effects = mean + cell_effect[:, None] + drug_effect[None, :]
+    known = np.divide(sums, counts, out=effects.copy(), where=counts > 0)
+    return _neighbour_means(known, effects, counts.sum(axis=0) > 0, wanted, fingerprints, k)
+
+
 def _training(
     response: pd.DataFrame, train: Ints, test: Ints, cells: int, drugs: int, k: int
 ) -> tuple[Ints, Ints, Floats]:

@@ -24,7 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
         command.set_defaults(function=function)
         if name == "identity":
             command.add_argument("name", help="a cell line or drug as a source spells it, or an id")
-        if name in ("check", "plan", "identity", "export-improve", "upf"):
+        if name == "check-model":
+            command.add_argument("name", help="a name from `models`, or a kind of model with its default settings")
+            command.add_argument("--bundle", help="folder of the bundle to try it on (a small simulated one)")
+        if name in ("check", "check-model", "plan", "identity", "export-improve", "upf"):
             command.add_argument("--config", default="config.yaml", help="the configuration (config.yaml)")
         if name == "plan":
             command.add_argument("--all", action="store_true", help="list every run, however many they are")
@@ -75,6 +78,19 @@ def check(given: argparse.Namespace) -> None:
     print(f"experiments {', '.join(config.experiments)}.")
     if left := left_out_files(config.data, registry):
         print(f"Found in a mirror only, so drugs they name may be missing: {', '.join(left)}.")
+
+
+def check_model(given: argparse.Namespace) -> None:
+    """Hold a kind of model, your own for example, to the laws that hedflow needs."""
+    from hedflow.bundle import open_bundle
+    from hedflow.config import load_config
+    from hedflow.testing import check_model as check_kind
+
+    models = load_config(given.config).models if Path(given.config).is_file() else {}
+    settings = models[given.name].model_dump() if given.name in models else {"kind": given.name}
+    bundle = open_bundle(given.bundle) if given.bundle else None
+    kept = check_kind(settings.pop("kind"), settings, bundle)
+    print("\n".join(f"kept: {law}" for law in kept))
 
 
 def write_config(given: argparse.Namespace) -> None:
@@ -198,6 +214,7 @@ def published_curves(given: argparse.Namespace) -> None:
 
 COMMANDS = {
     "check": check,
+    "check-model": check_model,
     "config": write_config,
     "plan": plan,
     "published-curves": published_curves,

@@ -288,7 +288,8 @@ class Training(Strict):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="Highest learning rate of Adam. null = 1e-5 x batch size as IMPROVE's Uno, but at most 0.001.",
+        description="Highest learning rate of Adam. null = 0.00032, Uno's at a batch of 32, times the square root of "
+        "batch size / 32.",
     )
     warmup_epochs: int = Field(5, ge=0, description="Epochs in which the learning rate rises to its highest.")
     plateau_patience: int = Field(3, ge=0, description="Epochs without progress before the rate is multiplied by:")
@@ -306,6 +307,12 @@ class Training(Strict):
     )
     epoch_rows: int | None = Field(
         None, ge=1, description="Rows an epoch, drawn anew each epoch. null = every training row."
+    )
+    validation_rows: int | None = Field(
+        None,
+        ge=1,
+        description="Validate on at most this many of the validation rows, always the same ones. null = all. With few "
+        "epoch_rows the validation would else take most of the time.",
     )
     align: SourceName | None = Field(
         None,
@@ -579,6 +586,12 @@ class Analysis(Strict):
         1000, ge=100, description="Resamples of the drugs for the intervals; rankings use 200 of them at most."
     )
     neighbours: int = Field(10, ge=1, description="Neighbours of the Tanimoto-kNN baseline.")
+    show_cells: list[str] = Field(
+        [],
+        description="Cell lines, by name or id, whose predicted best drugs the report shows in full, besides the lines "
+        "that rank best, worst and in the middle. The candidates of every line: the report's explorer, and the table "
+        "candidates.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the resamples.")
 
 

@@ -30,7 +30,7 @@ from hedflow.figures.second_step import draw_second_step
 from hedflow.files import write_parquet
 from hedflow.high_error import read_drug_errors
 from hedflow.plan import make_plan
-from hedflow.second_step_page import second_step_page
+from hedflow.report.second_step import second_step_page
 from hedflow.splits import make_rows
 
 POLY = {"name": "mae_poly", "alpha": [2]}
@@ -344,7 +344,7 @@ def test_high_error_drugs_are_ranked_among_themselves(written):
 def test_figure_and_page_of_a_second_step(written):
     draw_second_step(written / "tables", written / "second_step.png")
     assert (written / "second_step.png").read_bytes()[:4] == b"\x89PNG"
-    lines, numbers = second_step_page(written, lambda table: [table.to_string()])
+    lines, numbers = second_step_page(written)
     page = "\n".join(lines)
     assert "Second step: the 8 high error drugs of hed count more in training" in page
     assert "regression to the mean" in page

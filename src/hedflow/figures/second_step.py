@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from hedflow.analysis.second_step import HIGH, OTHERS
-from hedflow.figures.style import GREY, colours, figure, shown
+from hedflow.figures.style import GREY, family_styles, figure, shown
 
 MOST_DRUGS = 24
 MOST_METHODS = 3
@@ -21,7 +21,7 @@ def draw_second_step(tables: Path, path: Path) -> None:
     drugs = pd.read_parquet(tables / "second_step_drugs.parquet").query("high_error")
     reference = str(pd.read_parquet(tables / "comparison.parquet")["reference"].iloc[0])
     compared = errors[errors["control"].notna() & (errors["part"] == "mae")]
-    colour = dict(colours(list(compared["method"].unique())))
+    colour = {name: style["color"] for name, style in family_styles(list(compared["method"].unique())).items()}
     height = 1.8 + 0.32 * max(min(MOST_DRUGS, drugs["drug"].nunique()), compared["method"].nunique())
     with figure(path, 13, height, columns=2) as drawn:
         _dumbbells(drawn.axes[0], drugs, _best(compared), reference, colour)
@@ -34,9 +34,7 @@ def _best(compared: pd.DataFrame) -> list[str]:
     return [str(name) for name in high["method"].head(MOST_METHODS)]
 
 
-def _dumbbells(
-    axis: Axes, drugs: pd.DataFrame, best: list[str], reference: str, colour: dict[str, tuple[float, float, float]]
-) -> None:
+def _dumbbells(axis: Axes, drugs: pd.DataFrame, best: list[str], reference: str, colour: dict[str, str]) -> None:
     own = drugs[drugs["method"] == reference].sort_values("z_first", ascending=False).head(MOST_DRUGS)
     for place, row in enumerate(own.to_dict("records")):
         now = drugs[(drugs["drug"] == row["drug"]) & drugs["method"].isin(best)].set_index("method")["mae"]
@@ -58,7 +56,7 @@ def _dumbbells(
     axis.legend(frameon=False, fontsize=9)
 
 
-def _forest(axis: Axes, compared: pd.DataFrame, colour: dict[str, tuple[float, float, float]]) -> None:
+def _forest(axis: Axes, compared: pd.DataFrame, colour: dict[str, str]) -> None:
     methods = list(dict.fromkeys(compared["method"]))
     groups = [group for group in (HIGH, OTHERS) if group in set(compared["drugs"])]
     for group, marker in zip(groups, "os", strict=False):

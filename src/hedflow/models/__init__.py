@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from hedflow import HedflowError
-from hedflow.models.settings import KindSettings, ModelSettings, Sizes, UnoSettings
+from hedflow.models.settings import (
+    KernelRidgeSettings,
+    KindSettings,
+    LightGBMSettings,
+    ModelSettings,
+    NaiveSettings,
+    RandomForestSettings,
+    RidgeSettings,
+    Sizes,
+    TanimotoKnnSettings,
+    UnoSettings,
+)
 from hedflow.provenance import code_digest
 
 GROUP = "hedflow.models"
@@ -64,6 +75,12 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "uno": Kind(UnoSettings, "hedflow.models.uno:build", network=True),
+    "ridge": Kind(RidgeSettings, "hedflow.models.ridge:Ridge", seeded=False),
+    "kernel_ridge": Kind(KernelRidgeSettings, "hedflow.models.kernel_ridge:KernelRidge", seeded=False),
+    "lightgbm": Kind(LightGBMSettings, "hedflow.models.boosting:LightGBM"),
+    "random_forest": Kind(RandomForestSettings, "hedflow.models.random_forest:RandomForest"),
+    "tanimoto_knn": Kind(TanimotoKnnSettings, "hedflow.models.tanimoto_knn:TanimotoKnn", seeded=False),
+    "naive": Kind(NaiveSettings, "hedflow.models.naive:Naive", seeded=False),
 }
 
 

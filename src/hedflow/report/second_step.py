@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from hedflow.analysis.second_step import HIGH, OTHERS, TABLES
 from hedflow.figures.style import shown
+from hedflow.report.page import list_table
 
 SHOWN_DRUGS = 10
 CHOSEN = (
@@ -29,7 +29,7 @@ REPEATED = (
 )
 
 
-def second_step_page(folder: Path, list_table: Callable[[pd.DataFrame], list[str]]) -> tuple[list[str], dict[str, Any]]:
+def second_step_page(folder: Path) -> tuple[list[str], dict[str, Any]]:
     """The lines of the page for an experiment's folder, and the figures it is remembered by."""
     tables = {name: pd.read_parquet(folder / "tables" / f"{name}.parquet") for name in TABLES}
     about = {str(key): value for key, value in tables["second_step_about"].iloc[0].items()}
