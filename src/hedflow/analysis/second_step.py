@@ -214,7 +214,7 @@ def ranking_table(second: Step, first: Step, high: set[int], settings: Analysis)
         own = frame[frame["drug"].isin(high)]
         ranked[name] = own.assign(auc_pred=own["auc_pred"] - own["offset"]).reset_index()
     k = settings.top_k
-    summary, gaps = ranking_comparison(
+    summary, gaps, _ = ranking_comparison(
         ranked,
         second.reference,
         k=k,
