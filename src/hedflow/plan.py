@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -226,13 +226,16 @@ def _row(
 def _from_upf(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:
     """Runs of an unrolled parameter file: a JSON object a line over the defaults, over the experiment's axes."""
     wanted = config.experiments[experiment]
+    parts, training = labels(wanted.split, bundle), config.training_of(experiment)
+    lines = read_upf(wanted.upf or "", wanted.defaults, experiment)
     return [
-        _upf_run(config, wanted, experiment, bundle, line)
-        for line in read_upf(wanted.upf or "", wanted.defaults, experiment)
+        _upf_run(config, wanted, training, line) | {"label": _upf_label(wanted.split.kind, parts, bundle, line)}
+        for line in lines
     ]
 
 
-def _upf_run(config: Config, wanted: Experiment, experiment: str, bundle: Bundle, line: Line) -> dict[str, Any]:
+def _upf_run(config: Config, wanted: Experiment, training: Training, line: Line) -> dict[str, Any]:
+    """What a line asks for, but for the part of the split."""
     given, where = line.given, line.where
     model = str(given.get("model", wanted.models[0]))
     if model not in config.models:
@@ -251,24 +254,23 @@ def _upf_run(config: Config, wanted: Experiment, experiment: str, bundle: Bundle
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")
     if factor != 1 and factor not in factors_of(wanted):
         raise HedflowError(f"{where}: weigh {factor!r}, expected one of the factors of the experiment's `weigh`.")
-    training = config.training_of(experiment)
     try:
         Loss(name=loss, alpha=[] if alpha is None else [alpha])
-        training = _changed(training, {key: given[key] for key in Training.model_fields if key in given})
+        training = _changed(training, given, Training.model_fields)
         if given.get("raw_max_lr") is not None:  # a rate for each row of a batch
-            rate = _changed(training, {"learning_rate": given["raw_max_lr"]}).learning_rate or 0
-            training = _changed(training, {"learning_rate": rate * training.batch_size})
-        settings = _changed(config.models[model], {key: given[key] for key in of_model if key in given})
+            rate = _changed(training, {"learning_rate": given["raw_max_lr"]}, ["learning_rate"]).learning_rate or 0
+            training = training.model_copy(update={"learning_rate": rate * training.batch_size})
+        settings = _changed(config.models[model], given, of_model)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise HedflowError(f"{where}: '{problem['loc'][0] if problem['loc'] else loss}': {problem['msg']}.") from None
+        said = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+        raise HedflowError(f"{where}: '{problem['loc'][0] if problem['loc'] else loss}': {said}.") from None
     alpha = None if alpha is None else float(alpha)
     reference = (loss, alpha) == (first, first_alpha)
     if not kind.losses:  # the file's loss is for the lines of networks
         loss, alpha, reference = OWN_LOSS, None, model == wanted.models[0]
     return {
         "run": str(given["id"]),
-        "label": _upf_label(wanted, bundle, given, where),
         "model": model,
         "settings": settings,
         "loss": loss,
@@ -281,15 +283,17 @@ def _upf_run(config: Config, wanted: Experiment, experiment: str, bundle: Bundle
     }
 
 
-def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
-    """The settings with other values, checked."""
-    return type(settings)(**{**settings.model_dump(), **changes})
+def _changed(settings: Settings, given: dict[str, Any], keys: Iterable[str]) -> Settings:
+    """The settings with what is given of these keys, checked."""
+    return type(settings)(**{**settings.model_dump(), **{key: given[key] for key in keys if key in given}})
 
 
-def _upf_label(wanted: Experiment, bundle: Bundle, given: dict[str, Any], where: str) -> str:
+def _upf_label(kind: str, parts: list[str], bundle: Bundle, line: Line) -> str:
     """The part of the split that a line asks for, by `drug`, by `fold`, or by `index`, its place among the parts."""
-    kind, parts = wanted.split.kind, labels(wanted.split, bundle)
+    given, where = line.given, line.where
     if "drug" in given:
+        if given["drug"] in parts:
+            return str(given["drug"])
         if kind != "leave_one_drug_out":
             raise HedflowError(f"{where}: 'drug' goes with a leave_one_drug_out split, and this one is {kind}.")
         try:

@@ -191,7 +191,8 @@ def test_the_global_mean_ranks_at_random_whatever_the_parts_of_the_split(experim
     by_fold = naive.assign(auc_pred=0.8 + 0.1 * (naive["drug"] % 3))
     other = experiment.methods["mse"].assign(auc_pred=lambda t: t["auc"] + 0.1 * (t["drug"] % 3))
     only = Experiment({"mse": other}, {"global_mean": by_fold}, "mse", "drug_blind", experiment.settings)
-    summary, _ = tables.ranking_tables(only)
+    cells = pd.DataFrame({name: [f"{name}{i}" for i in range(CELLS)] for name in ("cell_id", "cell_name")})
+    summary, *_ = tables.ranking_tables(only, cells)
     found = summary[summary["metric"].isin(["recall", "ndcg", "spearman"])].set_index(["method", "source", "metric"])
     naive_rows = found.loc["global_mean"]
     assert naive_rows["estimate"].tolist() == pytest.approx(naive_rows["random"].tolist(), abs=1e-9)
