@@ -1,7 +1,7 @@
 """Analyse: all predictions of an experiment -> tables and figures."""
 
 from hedflow.analysis import TABLES
-from hedflow.figures import FIGURES
+from hedflow.figures import DRUGS, FIGURES
 
 
 rule collect:
@@ -74,7 +74,8 @@ rule analyse:
             f"{RESULTS}/{{experiment}}/tables/high_error_drugs.csv",
             caption="../workflow/report/high_error_drugs.rst",
             category="{experiment}",
-            labels={"figure": "High error drugs (table)"},
+            subcategory=DRUGS,
+            labels={"figure": "6. High error drugs (table)"},
         ),
     log:
         f"{RESULTS}/logs/{{experiment}}/analyse.log",

@@ -1,4 +1,6 @@
-"""Report: figures of each experiment, and the page the report opens with."""
+"""Report: figures of each experiment, its explorer, and the page the report opens with."""
+
+from hedflow.explorer import assets as explorer
 
 
 rule figures:
@@ -10,9 +12,10 @@ rule figures:
                 f"{RESULTS}/{{experiment}}/figures/{name}.png",
                 caption=f"../workflow/report/{name}.rst",
                 category="{experiment}",
-                labels={"figure": title},
+                subcategory=place.chapter,
+                labels={"figure": place.title},
             )
-            for name, title in FIGURES.items()
+            for name, place in FIGURES.items()
         ],
     log:
         f"{RESULTS}/logs/{{experiment}}/figures.log",
@@ -26,6 +29,24 @@ rule figures:
         "../scripts/figures.py"
 
 
+rule explorer:
+    input:
+        tables=rules.analyse.output,
+    output:
+        f"{RESULTS}/{{experiment}}/explorer.html",
+    log:
+        f"{RESULTS}/logs/{{experiment}}/explorer.log",
+    conda:
+        CONDA
+    params:
+        assets=digest(explorer.asset_texts()),
+        code=code_digest("hedflow.explorer.page"),
+    message:
+        "Make the explorer of '{wildcards.experiment}'"
+    script:
+        "../scripts/explorer.py"
+
+
 rule answer:
     input:
         manifest=rules.build_bundle.output.manifest,
@@ -33,11 +54,13 @@ rule answer:
         audits=expand(rules.audit.output[0], experiment=EXPERIMENTS),
         figures=expand(rules.figures.output, experiment=EXPERIMENTS),
         tables=expand(rules.analyse.output, experiment=EXPERIMENTS),
+        second_steps=expand(rules.second_step.output, experiment=SECOND_STEPS),
         response=rules.integrate.output.response,
         cell_identity=rules.integrate.output.cell_identity,
         curves=rules.integrate.output.curves,
-        noise=rules.harmony.output.noise,
         drug_identity=rules.integrate.output.drug_identity,
+        explorers=expand(rules.explorer.output[0], experiment=EXPERIMENTS),
+        published="resources/published_hed.csv",
     output:
         page=f"{RESULTS}/report/answer.rst",
         numbers=f"{RESULTS}/report/answer.json",
@@ -60,6 +83,7 @@ rule report:
     input:
         answer=rules.answer.output,
         figures=rules.answer.input.figures,
+        second_steps=rules.answer.input.second_steps,
         lost_rows=rules.integration_report.output.figure,
         agreement=rules.harmony.output.figure,
         identity=rules.identity_report.output[0],

@@ -9,7 +9,8 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -286,7 +288,8 @@ class Training(Strict):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="Highest learning rate of Adam. null = 1e-5 x batch size as IMPROVE's Uno, but at most 0.001.",
+        description="Highest learning rate of Adam. null = 0.00032, Uno's at a batch of 32, times the square root of "
+        "batch size / 32.",
     )
     warmup_epochs: int = Field(5, ge=0, description="Epochs in which the learning rate rises to its highest.")
     plateau_patience: int = Field(3, ge=0, description="Epochs without progress before the rate is multiplied by:")
@@ -304,6 +307,12 @@ class Training(Strict):
     )
     epoch_rows: int | None = Field(
         None, ge=1, description="Rows an epoch, drawn anew each epoch. null = every training row."
+    )
+    validation_rows: int | None = Field(
+        None,
+        ge=1,
+        description="Validate on at most this many of the validation rows, always the same ones. null = all. With few "
+        "epoch_rows the validation would else take most of the time.",
     )
     align: SourceName | None = Field(
         None,
@@ -445,6 +454,55 @@ class Loss(Strict):
         return self
 
 
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Factors = Annotated[list[Annotated[float, Field(gt=0, le=1000)]], Field(min_length=1)]
+FACTORS = (
+    "How many times as much a training row of a high error drug counts, a list. 1, the control, is always tried too."
+)
+
+
+class Weigh(Strict):
+    """The high error drugs of another experiment count more in training, wherever they are not held out."""
+
+    experiment: str = Field(description="The experiment whose high error drugs count more.")
+    high_error_z: float | None = Field(
+        None, description="A drug counts as one above this z-score of its error. null = analysis.high_error_z."
+    )
+    factors: Factors = Field([5], description=FACTORS)
+
+    @model_validator(mode="after")
+    def _more_than_the_control(self) -> Weigh:
+        if set(self.factors) == {1}:
+            raise ValueError("factors has nothing but 1, the control, which is always tried; add one, for example 5")
+        return self
+
+    @property
+    def all_factors(self) -> tuple[float, ...]:
+        """1, the control, and the others in their order."""
+        return tuple(dict.fromkeys([1.0, *self.factors]))
+
+
+class SecondStep(Strict):
+    """What follows once an experiment's high error drugs are known; each arm is an experiment of its own."""
+
+    arms: list[Literal["move", "weigh"]] = Field(
+        ["move", "weigh"],
+        min_length=1,
+        description="move: they leave training and validation together and are the test set (the experiment is called "
+        "like this one, with _move). weigh: they count more in training, on the parts of the first step (_weigh).",
+    )
+    high_error_z: float | None = Field(
+        None, description="A drug counts as one above this z-score of its error. null = analysis.high_error_z."
+    )
+    factors: Factors = Field([5], description=f"weigh: {FACTORS}")
+    losses: list[Loss] | None = Field(None, min_length=1, description="null = those of the first step.")
+    seeds: Seeds | None = Field(
+        None,
+        description="null = as many others as in the first step. Not the same ones: a drug that is chosen for its high "
+        "error was in part unlucky with its seed, and would get better by being trained with another one.",
+    )
+
+
 class Experiment(Strict):
     """A list of axes: every combination of split, model, loss, alpha and seed is one run."""
 
@@ -457,14 +515,63 @@ class Experiment(Strict):
         f"{LEANING}, mse_poly, mse_linear, mse_inverse, mse_lds (by rarity), balanced_mse; huber, pinball. alpha: a "
         "list; what it is in each: docs/howto.md.",
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="Training seeds.")
+    seeds: Seeds = Field([0], description="Training seeds.")
+    weigh: Weigh | None = Field(
+        None,
+        description="The high error drugs of another experiment count more in training: {experiment: its name, "
+        "factors: [2, 5]}. null = every row counts alike.",
+    )
+    second_step: SecondStep | None = Field(
+        None,
+        description="Retrain with what this experiment finds: its high error drugs held out together (move), or "
+        "weighted up in training (weigh). {} = both; docs/howto.md. null = no second step.",
+    )
     training: dict[str, Any] = Field({}, description="Keys of `training` that differ in this experiment.")
     upf: str | None = Field(
         None,
         description="Unrolled parameter file: one JSON object a line is one run, merged over `defaults`; then the "
         "axes above give only what a line leaves out.",
     )
-    defaults: str | None = Field(None, description="JSON file with values that every line of `upf` shares.")
+    defaults: str | None = Field(
+        None,
+        description="File with values that every line of `upf` shares: JSON, or a default model (.txt, `key = value` "
+        "in sections) of CANDLE or IMPROVE.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Experiment:
+        if self.weigh is not None and self.split.kind == "high_error":
+            raise ValueError("weigh needs high error drugs in training, and a high_error split holds them out")
+        if self.second_step is not None and self.upf is not None:
+            raise ValueError(
+                "second_step is made from the axes of its first step, and this one is a UPF file; write it as an "
+                "experiment of its own: split: {kind: high_error, experiment: ...}, or weigh: {experiment: ...}"
+            )
+        return self
+
+    @property
+    def earlier(self) -> str | None:
+        """The experiment whose high error drugs this one needs, if any."""
+        return self.weigh.experiment if self.weigh is not None else self.split.experiment
+
+    def second_steps(self, name: str) -> dict[str, Experiment]:
+        """The experiments of the second step of the experiment `name`, by name."""
+        step = self.second_step
+        if step is None:
+            return {}
+        asked: dict[str, Any] = {"experiment": name, "high_error_z": step.high_error_z}
+        changes: dict[str, dict[str, Any]] = {
+            "move": {
+                "split": Split(kind="high_error", validation=self.split.validation, seed=self.split.seed, **asked)
+            },
+            "weigh": {"weigh": Weigh(factors=step.factors, **asked)},
+        }
+        common: dict[str, Any] = {
+            "second_step": None,
+            "losses": step.losses or self.losses,
+            "seeds": step.seeds or [seed + max(self.seeds) + 1 - min(self.seeds) for seed in self.seeds],
+        }
+        return {f"{name}_{arm}": self.model_copy(update={**common, **changes[arm]}) for arm in dict.fromkeys(step.arms)}
 
 
 class Analysis(Strict):
@@ -479,6 +586,12 @@ class Analysis(Strict):
         1000, ge=100, description="Resamples of the drugs for the intervals; rankings use 200 of them at most."
     )
     neighbours: int = Field(10, ge=1, description="Neighbours of the Tanimoto-kNN baseline.")
+    show_cells: list[str] = Field(
+        [],
+        description="Cell lines, by name or id, whose predicted best drugs the report shows in full, besides the lines "
+        "that rank best, worst and in the middle. The candidates of every line: the report's explorer, and the table "
+        "candidates.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the resamples.")
 
 
@@ -536,6 +649,22 @@ class Config(Strict):
             raw = {**raw, "experiments": kept}
         return raw
 
+    @field_validator("experiments")
+    @classmethod
+    def _with_second_steps(cls, experiments: dict[str, Experiment]) -> dict[str, Experiment]:
+        """A second step's experiments behind the first step's."""
+        made = {}
+        for name, experiment in experiments.items():
+            made[name] = experiment
+            for later, step in experiment.second_steps(name).items():
+                if experiments.get(later, step) != step:
+                    raise ValueError(
+                        f"the second step of '{name}' makes the experiment '{later}', and there is another one of that "
+                        "name; call that something else"
+                    )
+                made[later] = step
+        return made
+
     @model_validator(mode="after")
     def _names_fit(self) -> Config:
         for name, experiment in self.experiments.items():
@@ -572,19 +701,20 @@ class Config(Strict):
                     )
 
     def _earlier_fit(self) -> None:
-        """An experiment that a high_error split names is there, and is not made from the one that names it."""
+        """An experiment whose high error drugs are asked for is there, and is not made from the one that asks."""
         for name in self.experiments:
             seen = [name]
-            while earlier := self.experiments[seen[-1]].split.experiment:
+            while earlier := self.experiments[seen[-1]].earlier:
+                does = "holds out" if self.experiments[seen[-1]].weigh is None else "weighs"
                 if earlier not in self.experiments:
                     raise ValueError(
-                        f"experiment '{seen[-1]}' holds out the high error drugs of '{earlier}', which is not in "
+                        f"experiment '{seen[-1]}' {does} the high error drugs of '{earlier}', which is not in "
                         f"`experiments`, or is switched off{nearest(earlier, self.experiments)}"
                     )
                 seen.append(earlier)
                 if earlier == name:
                     raise ValueError(
-                        f"experiment '{name}' holds out the high error drugs of itself ({' of '.join(seen)}); name one "
+                        f"experiment '{name}' {does} the high error drugs of itself ({' of '.join(seen)}); name one "
                         "that is made without it"
                     )
                 if earlier in seen[:-1]:
@@ -681,14 +811,14 @@ def _keys_at(where: list[Any], raw: Mapping[str, Any]) -> list[str]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             if str(part) not in model.model_fields:
                 return []
-            annotation = model.model_fields[str(part)].annotation
+            annotation: Any = model.model_fields[str(part)].annotation
+            if get_origin(annotation) is UnionType:  # `... | None`
+                annotation = get_args(annotation)[0]
             types = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type)]
             models = [a for a in types if issubclass(a, BaseModel)]
             if not models:
                 return []
-            model, container = models[0], models[0] is not annotation
-            if container:
-                model = _Items(model)
+            model = models[0] if models[0] is annotation else _Items(models[0])
         elif isinstance(model, _Items):
             model = model.model
     if isinstance(model, _Items):

@@ -20,8 +20,10 @@ from hedflow.config import (
     Identity,
     Loss,
     Quality,
+    SecondStep,
     Split,
     Training,
+    Weigh,
 )
 from hedflow.files import write_text
 from hedflow.models import KINDS
@@ -99,6 +101,8 @@ def as_reference() -> str:
         ("`experiments.<name>`", Experiment),
         ("`experiments.<name>.split`", Split),
         ("`experiments.<name>.losses[]`", Loss),
+        ("`experiments.<name>.weigh`", Weigh),
+        ("`experiments.<name>.second_step`", SecondStep),
         ("`analysis`", Analysis),
     ]
     for title, model in sections:

@@ -3,5 +3,5 @@
 TABLES = (
     "runs", "convergence", "methods", "floors", "contrasts", "ranks", "ranges", "slices", "distance", "distance_trend",
     "drugs", "cells", "high_error_drugs", "pairs", "concentration", "ranking", "cell_ranking", "ranking_differences",
-    "shift_curve", "equal_cost", "conformal", "scores", "comparison",
+    "candidates", "shown_lines", "shift_curve", "equal_cost", "conformal", "scores", "comparison",
 )  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from hedflow.analysis import tables
+from hedflow.analysis.candidates import candidates_tables
 from hedflow.analysis.collect import parts_of_rows, pool
 from hedflow.analysis.conformal import conformal_table
 from hedflow.analysis.convergence import convergence_table
@@ -23,6 +24,9 @@ from hedflow.bundle import Bundle, open_bundle
 from hedflow.config import Analysis
 from hedflow.files import write_parquet, write_text
 from hedflow.plan import parts_of
+
+# What the plan says of a run.
+PLANNED = ("run", "method", "split", "model", "loss_name", "alpha")
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def make_tables(
     """
     named = [(str(part), *rest) for part, rest in zip(plan["split"].unique(), parts_of(plan), strict=True)]
     nearest, levels = describe_parts(named, bundle)
-    runs = runs.merge(plan[["run", "method", "split"]], on="run", validate="one_to_one")
+    runs = runs.merge(plan[list(PLANNED)], on="run", validate="one_to_one")
     drugs = tables.drugs_table(experiment, bundle.drugs, nearest)
     similarity = nearest.set_index("drug")["similarity"]
     high = tables.high_error_table(experiment, drugs)
@@ -88,6 +92,8 @@ def make_tables(
     pairs, concentration = pairs_tables(experiment, drugs, high, again, bundle.cells)
     ranking, ranking_differences = tables.ranking_tables(experiment)
     shift_curve, equal_cost = tables.shift_tables(experiment)
+    lines = tables.cell_ranking_table(experiment, bundle.cells)
+    candidates, shown_lines = candidates_tables(experiment, lines, bundle)
     conformal, why_not = conformal_table(experiment)
     return {
         "runs": runs,
@@ -106,8 +112,10 @@ def make_tables(
         "pairs": pairs,
         "concentration": concentration,
         "ranking": ranking,
-        "cell_ranking": tables.cell_ranking_table(experiment, bundle.cells),
+        "cell_ranking": lines,
         "ranking_differences": ranking_differences,
+        "candidates": candidates,
+        "shown_lines": shown_lines,
         "shift_curve": shift_curve,
         "equal_cost": equal_cost,
         "conformal": conformal,

@@ -182,6 +182,14 @@ def make_network(inputs: Inputs, model: ModelSettings, start: float = 0.5) -> nn
     return made
 
 
+def _validation(job: Job, most: int | None) -> np.ndarray:
+    """The rows that a run is validated on: all, or a sample that its validation rows alone decide."""
+    rows = job.rows.validation
+    if most is None or most >= len(rows):
+        return rows
+    return np.sort(np.random.default_rng(len(rows)).choice(rows, most, replace=False))
+
+
 def _start(job: Job) -> float:
     return float(np.clip(job.inputs.auc.numpy()[job.rows.train].mean(), 0.01, 0.99))
 
@@ -208,7 +216,7 @@ def _train(
         [job.inputs for job in jobs],
         states,
         batches,
-        Ordered([job.rows.validation for job in jobs], PREDICT_ROWS),
+        Ordered([_validation(job, training.validation_rows) for job in jobs], PREDICT_ROWS),
         [member.folder for member in members],
         told=lambda: ear.told,
     )

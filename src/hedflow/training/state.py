@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,14 +11,19 @@ from torch import Tensor
 
 from hedflow.config import Training
 
-LARGEST_RATE = 1e-3
+# Uno's own: 1e-5 x batch size, at its batch of 32
+BASE_RATE, BASE_BATCH = 3.2e-4, 32
 # A checkpoint holds these beside weights, optimiser and schedule.
 KEPT = ("epoch", "batch", "step", "history", "best", "best_epoch", "best_weights", "rate", "rollbacks", "seconds")
 
 
 def highest_rate(training: Training) -> float:
-    """1e-5 x batch size as IMPROVE's Uno; at most 0.001, above which Adam diverges with large batches."""
-    return training.learning_rate or min(1e-5 * training.batch_size, LARGEST_RATE)
+    """Uno's rate at its own batch of 32, times the square root of how many times larger the batch is.
+
+    Adam's rule (Malladi et al., NeurIPS 2022). Uno's 1e-5 x batch size, linear, is 0.04 at 4096, where it learns little
+    (docs/benchmarks.md).
+    """
+    return training.learning_rate or BASE_RATE * math.sqrt(training.batch_size / BASE_BATCH)
 
 
 @dataclass

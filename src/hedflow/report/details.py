@@ -1,0 +1,186 @@
+"""What the answer rests on: an experiment's tables, as tables for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from hedflow.figures.style import short, shown
+from hedflow.report.numbers import against, clear
+
+SHOWN_DRUGS = 10
+ESTIMATES = ("plates", "repeats", "other sources")
+NO_INTERVAL = "no interval"
+
+
+def interval(row: Any, name: str, digits: int = 4) -> str:
+    """`0.1234 [0.1200, 0.1300]`; a dash where there is no number."""
+    if pd.isna(row[name]):
+        return "-"
+    bounds = (row[f"{name}_lower"], row[f"{name}_upper"])
+    said = NO_INTERVAL if pd.isna(bounds[0]) else ", ".join(f"{x:.{digits}f}" for x in bounds)
+    return f"{row[name]:.{digits}f} [{said}]"
+
+
+def _name(method: str, naive: bool) -> str:
+    return f"{shown(method)}{' (naive)' if naive else ''}"
+
+
+def methods(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Every method's errors, the lowest on potent pairs first."""
+    rows = tables["methods"].query("source == 'all'").sort_values(["mae_low", "mae"]).to_dict("records")
+    titles = {"mae_low": "MAE, AUC < 0.5", "mae_rest": "MAE, the rest", "mae": "MAE"}
+    return pd.DataFrame(
+        {
+            "method": [_name(row["method"], row["naive"]) for row in rows],
+            **{title: [interval(row, name) for row in rows] for name, title in titles.items()},
+            "bias": [f"{row['bias']:+.3f}" for row in rows],
+            "R²": [f"{row['r2']:.3f}" for row in rows],
+            "R² over naive": [f"{row['r2_normalised']:+.3f}" for row in rows],
+        }
+    )
+
+
+def changes(tables: dict[str, pd.DataFrame], reference: str) -> pd.DataFrame:
+    """What each method changes against the reference, on potent pairs and on the rest, and against a mere shift."""
+    low = against(tables, reference, "mae_low")
+    rest = against(tables, reference, "mae_rest")
+    order = [*low["method"], *rest.loc[~rest["method"].isin(low["method"]), "method"]]
+    shift = tables["equal_cost"].set_index("method")
+    return pd.DataFrame(
+        {
+            "method": [shown(name) for name in order],
+            "potent pairs": [_change(low, name) for name in order],
+            "the rest": [_change(rest, name) for name in order],
+            "potent pairs, against naive less a constant": [
+                _shifted(shift.loc[name]) if name in shift.index else "costs no more than naive" for name in order
+            ],
+        }
+    )
+
+
+def _change(table: pd.DataFrame, method: str) -> str:
+    rows = table[table["method"] == method]
+    if rows.empty:
+        return "-"
+    row = rows.iloc[0]
+    said = NO_INTERVAL if pd.isna(row["lower"]) else f"{row['lower']:+.4f}, {row['upper']:+.4f}"
+    word = ("better" if row["difference"] < 0 else "worse") if clear(row) else "unclear"
+    p = "" if pd.isna(row["p_holm"]) else f", p {row['p_holm']:.2g}"
+    relative = "" if pd.isna(row["relative"]) else f" ({row['relative']:+.0%})"
+    return f"{word}: {row['difference']:+.4f}{relative} [{said}]{p}"
+
+
+def _shifted(row: Any) -> str:
+    word = "better" if row["upper"] < 0 else "worse" if row["lower"] > 0 else "no different"
+    said = NO_INTERVAL if pd.isna(row["lower"]) else f"{row['lower']:+.4f}, {row['upper']:+.4f}"
+    return f"{word}: {row['difference']:+.4f} [{said}]"
+
+
+def naive_sentence(tables: dict[str, pd.DataFrame]) -> str:
+    """By squared error another baseline may be the strongest: AUC is skewed, medians win the one, means the other."""
+    squared = shown(str(tables["comparison"]["strongest_squared"].iloc[0]))
+    models = tables["methods"].query("source == 'all' and not naive").set_index("method")["r2_normalised"]
+    if not models.notna().any():
+        return f"By squared error the strongest naive baseline is the {squared}."
+    return (
+        f"By squared error the strongest naive baseline is the {squared}; the best model, {models.idxmax()}, has an R² "
+        f"over it of {models.max():+.3f} (above 0: better than it)."
+    )
+
+
+def rankings(tables: dict[str, pd.DataFrame], reference: str, k: int) -> pd.DataFrame:
+    """Recall of a line's best drugs by source: the reference, the best method, chance, and who ranks better."""
+    table, differences = tables["ranking"].query("metric == 'recall'"), tables["ranking_differences"]
+    better = differences[differences["low"] > 0]
+    rows = []
+    for source, found in table.groupby("source"):
+        own = found[found["method"] == reference].iloc[0]
+        best = found.sort_values("estimate").iloc[-1]
+        row = {
+            "source": str(source),
+            "lines / drugs": f"{int(own['n_cells'])} / {int(own['n_drugs'])}",
+            f"recall@{k}, {reference}": f"{own['estimate']:.1%} [{own['low']:.1%}, {own['high']:.1%}]",
+            "best": f"{best['estimate']:.1%} ({shown(str(best['method']))})",
+            "by chance": f"{own['random']:.1%}",
+        }
+        for metric, title in (("recall", f"better than {reference} by recall"), ("ndcg", "by NDCG")):
+            names = better.loc[(better["source"] == source) & (better["metric"] == metric), "method"]
+            row[title] = ", ".join(shown(str(name)) for name in names) or "none"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def floors(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The best model and the best naive baseline of each source beside what the measurement's noise allows."""
+    rows = []
+    for source, table in tables["methods"].groupby("source", sort=False):
+        own = tables["floors"].query("source == @source", local_dict={"source": source}).set_index("estimate")
+        row = {"source": str(source)}
+        for kind, naive in (("model", False), ("naive", True)):
+            part = table[table["naive"] == naive]
+            least = part.sort_values("mae").iloc[0]
+            row[f"MAE, best {kind}"] = f"{least['mae']:.3f} ({shown(str(least['method']))})"
+        row["R², best model"] = f"{table.loc[~table['naive'], 'r2'].max():.3f}"
+        for estimate in ESTIMATES:
+            row[f"floor by {estimate}"] = _floor(own.loc[estimate]) if estimate in own.index else "none"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _floor(row: Any) -> str:
+    said = f"MAE {row['best_mae']:.3f}, R² {row['best_r2']:.2f}"
+    if pd.isna(row["second_mae_low"]):
+        return said
+    return f"{said}; again: {row['second_mae_low']:.3f} / {row['second_mae_rest']:.3f}"
+
+
+def trained(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """How long each method's kept weights were trained, and the runs that did not converge."""
+    runs, classes = tables["runs"], tables["convergence"]
+    kept = (runs["best_epoch"].dropna() + 1).astype(int).groupby(runs["method"], sort=False)
+    said = [f"{name} {epochs.min()} to {epochs.max()}" for name, epochs in kept]
+    lines = [f"Epochs behind the kept weights, over the runs: {'; '.join(said)}."] if said else []
+    odd = classes[~classes["class"].isin(["converged", "not iterative"])]
+    counts = odd.groupby("class", sort=False)["method"].value_counts(sort=False).reset_index()
+    words = [f"{row['class']} {row['count']} of {row['method']}" for row in counts.to_dict("records")]
+    lines.append(
+        f"Runs that did not converge: {'; '.join(words)} (of {len(classes)} runs)."
+        if words
+        else f"All {len(classes)} runs converged{' or have no epochs' if not said else ''}."
+    )
+    return lines
+
+
+def drugs(table: pd.DataFrame) -> pd.DataFrame:
+    """The worst high error drugs."""
+    worst = table.head(SHOWN_DRUGS).to_dict("records")
+    return pd.DataFrame(
+        {
+            "drug": [short(str(row["drug_name"])) for row in worst],
+            "mechanism": [short(str(row.get("mechanism", "unknown")), 24) for row in worst],
+            "MAE": [f"{row['mae']:.3f}" for row in worst],
+            "z": [f"{row['mae_z']:.1f}" for row in worst],
+            "bias": [f"{row['bias']:+.3f}" for row in worst],
+            "pairs": [f"{row['n']:,}" for row in worst],
+            "AUC mean (SD)": [f"{row['auc_mean']:.2f} ({row['auc_sd']:.2f})" for row in worst],
+            "AUC < 0.5": [f"{row['low_share']:.0%}" for row in worst],
+            "nearest training drug": [f"{short(str(row['nearest']))} ({row['similarity']:.2f})" for row in worst],
+        }
+    )
+
+
+def shown_line(lines: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The k predicted best drugs of one cell line under one method."""
+    first = lines.sort_values("rank_pred").head(k).to_dict("records")
+    return pd.DataFrame(
+        {
+            "place": [str(row["rank_pred"]) for row in first],
+            "drug": [short(str(row["drug_name"])) for row in first],
+            "predicted AUC": [f"{row['auc_pred']:.3f}" for row in first],
+            "true AUC": [f"{row['auc']:.3f}" for row in first],
+            "true place": [f"{row['rank_true']} of {row['n']}" for row in first],
+            "": ["hit" if row["hit"] else "miss" for row in first],
+        }
+    )

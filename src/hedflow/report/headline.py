@@ -1,0 +1,35 @@
+"""The few lines that `make run` ends with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hedflow import HedflowError
+from hedflow.files import read_json
+
+
+def headline(results: str | Path) -> str:
+    """What `make run` ends with: where the report is, and the three numbers that matter most."""
+    results = Path(results)
+    lines = [f"The report: {results / 'report.html'}"]
+    if not (results / "report" / "answer.json").is_file():
+        raise HedflowError(f"{results / 'report' / 'answer.json'}: no such file; run `snakemake` first.")
+    for name, found in read_json(results / "report" / "answer.json").items():
+        size = f"{found['runs']} runs, {found['rows']:,} test rows, {found['drugs']} drugs"
+        lines.append(f"{name} ({found['split']}, {size}):")
+        reference, best = found["reference"], found["best_low"]
+        if found["low"]:
+            lines.append(f"  1. error on potent pairs (AUC < 0.5), {best} against {reference}: {_said(found['low'])}")
+            lines.append(f"  2. its cost on the rest: {_said(found['rest'])}")
+        else:
+            lines.append(f"  1. error on potent pairs (AUC < 0.5), {reference}: {found['reference_mae_low']}")
+            lines.append(f"  2. high error drugs: {found['high_error_drugs']} of {found['drugs']}")
+        against = f"{found['best_overall']} against the strongest naive baseline ({found['strongest_naive']})"
+        lines.append(f"  3. {against}: {_said(found['against_naive'])}")
+    return "\n".join(lines)
+
+
+def _said(contrast: dict[str, Any]) -> str:
+    interval = "no interval" if contrast["lower"] is None else f"{contrast['lower']:+.4f} to {contrast['upper']:+.4f}"
+    return f"MAE {contrast['difference']:+.4f} [{interval}] ({contrast['relative']:+.0%})"
