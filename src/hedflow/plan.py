@@ -22,7 +22,7 @@ from hedflow.bundle import Bundle
 from hedflow.config import Config, Experiment, Loss, Split, Training, nearest
 from hedflow.files import digest
 from hedflow.high_error import high_error_drugs, read_drug_errors, with_high_error_drugs
-from hedflow.models import code_digest_of, find
+from hedflow.models import Kind, code_digest_of, find
 from hedflow.models.settings import KindSettings
 from hedflow.splits import find_drugs, labels
 from hedflow.upf import ALIASES, TRANSLATED, Line, read_upf
@@ -122,9 +122,9 @@ def _dotted(*parts: Any) -> str:
     return ".".join(str(part) for part in parts if part is not None)
 
 
-def factors_of(experiment: Experiment) -> tuple[float, ...]:
-    """How many times the training rows of high error drugs count; 1 first."""
-    return (1.0,) if experiment.weigh is None else experiment.weigh.all_factors
+def factors_of(experiment: Experiment, kind: Kind) -> tuple[float, ...]:
+    """How many times the training rows of high error drugs count, 1 first; 1 alone if the model cannot weigh rows."""
+    return experiment.weigh.all_factors if experiment.weigh is not None and kind.weighs else (1.0,)
 
 
 def _axes(losses: list[Loss]) -> list[tuple[str, float | None]]:
@@ -142,7 +142,7 @@ def _from_axes(config: Config, experiment: str, bundle: Bundle) -> list[dict[str
         losses = _axes(wanted.losses) if kind.losses else [(OWN_LOSS, None)]
         # One run serves all seeds of a kind that has no use for one.
         seeds = wanted.seeds if kind.seeded else [0]
-        for (loss, alpha), factor, label, seed in itertools.product(losses, factors_of(wanted), parts, seeds):
+        for (loss, alpha), factor, label, seed in itertools.product(losses, factors_of(wanted, kind), parts, seeds):
             leads = (loss, alpha) == first if kind.losses else model == wanted.models[0]
             runs.append(
                 {
@@ -252,8 +252,9 @@ def _upf_run(config: Config, wanted: Experiment, training: Training, line: Line)
     seed, factor = given.get("seed", wanted.seeds[0] if kind.seeded else 0), given.get("weigh", 1.0)
     if type(seed) is not int or seed < 0:
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")
-    if factor != 1 and factor not in factors_of(wanted):
-        raise HedflowError(f"{where}: weigh {factor!r}, expected one of the factors of the experiment's `weigh`.")
+    if factor not in factors_of(wanted, kind):
+        allowed = ", ".join(f"{one:g}" for one in factors_of(wanted, kind))
+        raise HedflowError(f"{where}: weigh {factor!r}, expected {allowed} (the experiment's `weigh`, for {model}).")
     try:
         Loss(name=loss, alpha=[] if alpha is None else [alpha])
         training = _changed(training, given, Training.model_fields)
