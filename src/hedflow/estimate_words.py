@@ -25,7 +25,7 @@ def said(estimate: Estimate, counted: str) -> str:
     if estimate.finished:
         lines[0] += f"; {estimate.finished:,} finished, {left:,} to do"
     lines.append(f"  time    {_time_said(estimate)}")
-    each = sorted({part.memory_mb for part in estimate.parts})
+    each = sorted({part.job_mb for part in estimate.parts})
     memory = " to ".join(size_said(1e6 * mb) for mb in dict.fromkeys((each[0], each[-1])))
     lines.append(f"  memory  {memory} a job, {size_said(1e6 * estimate.memory_mb)} together")
     lines.append(f"  disk    {_disk_said(estimate)}")

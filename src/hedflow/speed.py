@@ -213,11 +213,13 @@ class _Measurement:
         from hedflow.training.fit import Job, fit_stack
         from hedflow.training.inputs import make_inputs
 
-        training = self.training.model_copy(update={"epochs": epochs, "epoch_rows": drawn, "patience": epochs + 1})
+        changes = {"epochs": epochs, "epoch_rows": drawn, "patience": epochs + 1, "validation_rows": None}
+        training = self.training.model_copy(update=changes)
         begun = time.perf_counter()
         jobs = []
         for number, (spec, rows) in enumerate(self.jobs):
-            share = max(1, round(len(rows.validation) * drawn / self.epoch))
+            validated = min(len(rows.validation), self.training.validation_rows or len(rows.validation))
+            share = max(1, round(validated * drawn / self.epoch))
             some = Rows(rows.train, rows.validation[:share], rows.test)
             inputs = make_inputs(self.bundle, some, self.model, spec.get("weights"))
             jobs.append(Job(f"run {number}", some, inputs, spec["alpha"], spec["seed"]))

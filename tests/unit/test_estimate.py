@@ -291,6 +291,7 @@ def test_runs_that_are_trained_together_are_fewer_jobs_of_the_same_work(world_bu
     assert one.wall == other.wall
     assert one.core_seconds == other.core_seconds
     assert Estimate("e", 10, 0, (together,), MACHINE).at_once == 3
+    assert alone.job_mb < together.job_mb < 4 * alone.job_mb
 
 
 def test_checkpoints_take_room_while_runs_go(world_bundle):
