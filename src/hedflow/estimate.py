@@ -294,7 +294,7 @@ def _part(
     epochs = epochs_of(spec, [len(record["history"]) for record in alike])
     if speed is None:
         return Part(model, specs, None, epochs, None, memory_mb, 0.0)
-    least, most = (speed.seconds(spec, n) for n in (epochs.least, epochs.most))
+    least, most = speed.seconds(spec, epochs.least) / speed.busy, speed.seconds(spec, epochs.most)
     seconds = Span(least, most, None if epochs.likely is None else speed.seconds(spec, epochs.likely))
     if records:
         files = float(np.mean([record["bytes"] for record in records]))

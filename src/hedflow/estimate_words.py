@@ -10,6 +10,8 @@ from hedflow.speed import Speed, has_epochs
 
 # Kinds of run of which it is said where their numbers come from; a UPF file may have a hundred.
 BASES_SHOWN = 6
+# Below this other work on the machine is not worth a word.
+BUSY = 1.2
 
 
 def said(estimate: Estimate, counted: str) -> str:
@@ -98,7 +100,8 @@ def _bases(parts: Sequence[Part]) -> list[str]:
 def _basis(speed: Speed) -> str:
     if speed.finished:
         return f"from {speed.finished} finished run{'s' if speed.finished > 1 else ''}"
-    return f"measured {time_said(max(0.0, time.time() - speed.at))} ago on this machine"
+    busy = f", which was busy: {speed.busy:.1f} times as slow as alone" if speed.busy > BUSY else ""
+    return f"measured {time_said(max(0.0, time.time() - speed.at))} ago on this machine{busy}"
 
 
 def span_said(span: Span) -> str:
