@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,14 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
+class Comparison(NamedTuple):
+    """What `ranking_comparison` finds."""
+
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+    lines: pd.DataFrame
+
+
 def ranking_table(
     frame: pd.DataFrame, k: int = 10, low: float = LOW_AUC, beta: float = 1.0, min_drugs: int = 20
 ) -> pd.DataFrame:
@@ -59,13 +67,10 @@ def ranking_table(
     higher is better. ValueError: columns missing, a (source, cell, drug) given twice, k above min_drugs.
     """
     rule, tables = _Rule(k, low, beta), []
-    names = [*METRICS, *(f"{metric}_random" for metric in METRICS)]
     for panel in _panels([frame], k, min_drugs):
         once = np.ones((len(panel.drugs), 1), dtype=np.int64)
-        values = np.concatenate([_scores(panel, once, rule)[0, :, :, 0], _random(panel, 0, rule)])
-        scores = pd.DataFrame(values.T, index=panel.cells, columns=names)
-        tables.append(panel.counts.join(scores).rename_axis("cell").reset_index().assign(source=panel.source))
-    return pd.concat(tables, ignore_index=True)[["source", "cell", "n", "n_unpredicted", "ranked", *names]]
+        tables.append(_lines(panel, _scores(panel, once, rule)[0, :, :, 0], _random(panel, 0, rule)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def ranking_comparison(
@@ -79,8 +84,8 @@ def ranking_comparison(
     beta: float = 1.0,
     min_drugs: int = 20,
     level: float = 0.95,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(summary, differences) of the methods ``frames``, on the (source, cell, drug) that all of them predict.
+) -> Comparison:
+    """(summary, differences, lines) of the methods ``frames``, on the (source, cell, drug) that all of them predict.
 
     Summary: mean over the ranked cells of each source, with a percentile bootstrap interval over its drugs.
     One row a (method, source, metric): estimate, low, high, random (mean over the same cells), n_cells (where
@@ -90,6 +95,8 @@ def ranking_comparison(
     (method, source, metric): a, b (means of the method and the reference over the cells where both are
     defined), difference, low, high, n_cells, n_cells_excluded, n_drugs, n_unpaired (rows of the source that
     some of the methods predict, but not all).
+
+    Lines: `ranking_table` of every method on these rows, with the column method.
 
     Drugs of the source are drawn with replacement, the same for all methods; one drawn twice is two items of
     each list; in a resample, cells left with fewer than k items are left out. The interval speaks of other
@@ -103,6 +110,7 @@ def ranking_comparison(
     against = names.index(reference)
     summaries: dict[str, list[dict[str, object]]] = {name: [] for name in names}
     differences: dict[str, list[dict[str, object]]] = {name: [] for name in names if name != reference}
+    lines: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
     for panel in _panels(list(frames.values()), k, min_drugs):
         n_drugs = len(panel.drugs)
         draws = resample_weights(max(n_drugs, 1), n_boot, seed)[:, :n_drugs]
@@ -112,6 +120,7 @@ def ranking_comparison(
         for which, name in enumerate(names):
             own, gap = scores[which], scores[which] - scores[against]
             means, gaps, random = _over_cells(own), _over_cells(gap), _random(panel, which, rule)
+            lines[name].append(_lines(panel, own[..., 0], random).assign(method=name))
             defined, paired = np.isfinite(own[..., 0]), np.isfinite(gap[..., 0])
             a, b = (_over_cells(np.where(paired, s[..., 0], np.nan)) for s in (own, scores[against]))
             chance = _over_cells(np.where(defined, random, np.nan))
@@ -148,8 +157,11 @@ def ranking_comparison(
                         "method": name,
                     }
                 )
-    summary = pd.DataFrame([*chain.from_iterable(summaries.values())], columns=_SUMMARY)
-    return summary, pd.DataFrame([*chain.from_iterable(differences.values())], columns=_DIFFERENCES)
+    return Comparison(
+        pd.DataFrame([*chain.from_iterable(summaries.values())], columns=_SUMMARY),
+        pd.DataFrame([*chain.from_iterable(differences.values())], columns=_DIFFERENCES),
+        pd.concat([*chain.from_iterable(lines.values())], ignore_index=True),
+    )
 
 
 @dataclass(frozen=True)
@@ -374,6 +386,15 @@ def _random(panel: _Panel, which: int, rule: _Rule) -> Floats:
             _over((1 + b2) * positives * marked / n, b2 * positives + marked),
         ]
     )
+
+
+def _lines(panel: _Panel, scores: Floats, random: Floats) -> pd.DataFrame:
+    """`ranking_table` of one source, from (metrics, cells) scores and their random expectations."""
+    columns = [*METRICS, *(f"{metric}_random" for metric in METRICS)]
+    table = pd.DataFrame(np.concatenate([scores, random]).T, index=panel.cells, columns=columns)
+    table = panel.counts.join(table).rename_axis("cell").reset_index()
+    table.insert(0, "source", panel.source)
+    return table
 
 
 def _bounds(draws: Floats, level: float, n_drugs: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hedflow.analysis import TABLES
-from hedflow.analysis.second_step import chosen_drugs
+from hedflow.analysis.second_step import is_second_step
 from hedflow.files import read_json
 from hedflow.report import details
 from hedflow.report.data import data_section
@@ -62,7 +62,7 @@ def _experiment(folder: Path, name: str, published: pd.DataFrame) -> tuple[list[
     tables = {table: pd.read_parquet(folder / "tables" / f"{table}.parquet") for table in wanted}
     numbers = experiment_numbers(tables)
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
-    if chosen_drugs(pd.read_parquet(folder / "plan.parquet", columns=["spec"])):
+    if is_second_step(folder):
         second, numbers["second_step"] = second_step_page(folder)
         lines += second
     lines += [f"   {escaped(paragraph(tables, numbers))}", ""]
