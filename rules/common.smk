@@ -3,17 +3,21 @@
 import functools
 import json
 import math
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 
 from hedflow import HedflowError, high_error
 from hedflow.bundle import IMPROVE_SPLITS_FILE, bundle_files
-from hedflow.config import parse_config
+from hedflow.config import parse_config, parse_model
 from hedflow.features import in_order
 from hedflow.features import module_of as module_of_view
-from hedflow.files import digest
+from hedflow.files import digest, read_json
 from hedflow.improve import find_layout
+from hedflow.models import code_digest_of, sizes
+from hedflow.models import find as find_kind
 from hedflow.provenance import code_digest
 from hedflow.registry import (
     identity_files,
@@ -26,6 +30,7 @@ from hedflow.registry import (
 )
 from hedflow.script import export_package
 from hedflow.sources import module_of as module_of_source
+from hedflow.together import groups_of, memory_mb
 
 try:
     CONFIG = parse_config(config)
@@ -42,6 +47,9 @@ CONDA = "../envs/cpu.yaml"
 # Jobs import the hedflow that this Snakefile does, in an environment that has only its dependencies too.
 export_package()
 EXPERIMENTS = list(CONFIG.experiments)
+# Those that use the high error drugs of another one, and the tables that they are compared by.
+SECOND_STEPS = [name for name in EXPERIMENTS if CONFIG.experiments[name].earlier]
+STEP_TABLES = ("scores", "comparison")
 VIEWS = in_order(CONFIG.features.views)
 BUNDLE_FILES = (*bundle_files(VIEWS), *([IMPROVE_SPLITS_FILE] if IMPROVE else []))
 # Snakemake's cost is O(N^2) in the inputs of a rule, so runs are gathered in chunks.
@@ -53,6 +61,7 @@ wildcard_constraints:
     file=r"[^/]+",
     experiment="|".join(EXPERIMENTS),
     run=r"[A-Za-z0-9._~-]+",
+    group=r"g\d+",
     chunk=r"\d+",
 
 
@@ -86,20 +95,36 @@ def wheel_of(wildcards):
     return raw([wheel.key]) if wheel else []
 
 
+def models_of(wildcards):
+    """The models that an experiment may use, by name: any of them may stand in a line of a UPF file."""
+    experiment = CONFIG.experiments[wildcards.experiment]
+    return {name: CONFIG.models[name] for name in (CONFIG.models if experiment.upf else experiment.models)}
+
+
 def plan_settings(wildcards):
-    """What a plan is made from, as one digest: the experiment, the models it names, the files it reads."""
+    """What a plan is made from, as one digest: the experiment, its models, the files it reads."""
     experiment = CONFIG.experiments[wildcards.experiment]
     return digest(
-        experiment.model_dump(),
-        CONFIG.analysis.high_error_z if experiment.split.kind == "high_error" else None,
+        experiment.model_dump(exclude={"second_step"}),
+        CONFIG.analysis.high_error_z if experiment.earlier else None,
         CONFIG.training_of(wildcards.experiment).model_dump(),
-        {name: CONFIG.models[name].model_dump() for name in experiment.models},
+        {name: model.model_dump() for name, model in models_of(wildcards).items()},
     )[:16]
 
 
+def plan_code(wildcards):
+    """Digests of the code that makes a plan, and that its runs will use."""
+    return [code_digest("hedflow.plan"), code_digest_of(*models_of(wildcards).values())]
+
+
+def earlier_of(wildcards):
+    """The experiment whose high error drugs this one asks for, if any."""
+    return CONFIG.experiments[wildcards.experiment].earlier
+
+
 def earlier_tables(wildcards):
-    """Tables of the experiment whose high error drugs a split holds out: what it finds is an input of the plan."""
-    earlier = CONFIG.experiments[wildcards.experiment].split.experiment
+    """Tables of the experiment whose high error drugs are asked for: what it finds is an input of the plan."""
+    earlier = earlier_of(wildcards)
     return [f"{RESULTS}/{earlier}/tables/{name}" for name in high_error.TABLES] if earlier else []
 
 
@@ -132,14 +157,51 @@ def plan_row(wildcards):
     return plan_of(wildcards).loc[wildcards.run]
 
 
+@functools.lru_cache
+def read_manifest(path, mtime_ns):
+    """The bundle's manifest, read once for each version of the file."""
+    return read_json(path)
+
+
 def training_memory(wildcards):
-    """MB that a run may use: twice its weights, gradients and optimiser state and the activations of a batch, and
-    1 GB for data and packages. Full-width Uno on five sources took 2,400 MB; this gives it 2,700."""
+    """MB that a run may use, as its kind of model estimates it."""
     spec = json.loads(plan_row(wildcards).spec)
-    model, batch = spec["model"], spec["training"]["batch_size"]
-    layers = 2 * model["tower_depth"] + model["head_depth"]
-    weights = model["width"] * (3000 + model["width"] * layers)
-    return 1000 + round(2 * (24 * weights + 12 * batch * model["width"] * layers) / 1e6)
+    path = f"{RESULTS}/bundle/manifest.json"
+    model = parse_model(spec["model"])
+    manifest = read_manifest(path, Path(path).stat().st_mtime_ns)
+    return model.memory_mb(sizes(manifest, model, spec["training"]["batch_size"]))
+
+
+@functools.lru_cache
+def read_groups(path, mtime_ns):
+    """Groups of runs that are trained at once, and each such run's group."""
+    networks = [name for name, model in CONFIG.models.items() if find_kind(model.kind).network]
+    groups = groups_of(read_plan(path, mtime_ns), networks)
+    return groups, {run: group for group, runs in groups.items() for run in runs}
+
+
+def groups(wildcards):
+    """The groups of an experiment, and each run's group."""
+    path = audited_plan(wildcards)
+    return read_groups(path, Path(path).stat().st_mtime_ns)
+
+
+def group_runs(wildcards):
+    """The runs of a group."""
+    return groups(wildcards)[0][wildcards.group]
+
+
+def group_folder(wildcards):
+    """What a run's group makes, if it is trained in one. It is temporary: that it is gone is no reason to train."""
+    group = groups(wildcards)[1].get(wildcards.run)
+    return ancient(f"{RESULTS}/{wildcards.experiment}/together/{group}") if group else []
+
+
+def group_memory(wildcards):
+    """MB that a group may use: each run's share beyond what they have in common."""
+    runs = group_runs(wildcards)
+    one = training_memory(SimpleNamespace(experiment=wildcards.experiment, run=runs[0]))
+    return memory_mb(one, len(runs))
 
 
 def chunk_runs(wildcards):
@@ -151,3 +213,12 @@ def chunk_runs(wildcards):
 def chunks(wildcards):
     """The chunks of an experiment's runs."""
     return range(math.ceil(len(plan_of(wildcards)) / CHUNK))
+
+
+def say_estimates():
+    """What a dry run says before Snakemake's own table, of the plans that are there: runs, time, memory, disk."""
+    from hedflow.dry_run import estimates
+
+    wanted = {name: SimpleNamespace(experiment=name) for name in EXPERIMENTS}
+    made_from = {name: [plan_settings(one), plan_code(one)] for name, one in wanted.items()}
+    print(estimates(CONFIG, made_from, workflow.resource_settings.cores), file=sys.stderr)

@@ -25,7 +25,7 @@ rule plan:
         CONDA
     params:
         settings=plan_settings,
-        code=code_digest("hedflow.plan", "hedflow.training"),
+        code=plan_code,
     message:
         "Write out the runs of '{wildcards.experiment}'"
     script:

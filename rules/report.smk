@@ -54,6 +54,7 @@ rule answer:
         audits=expand(rules.audit.output[0], experiment=EXPERIMENTS),
         figures=expand(rules.figures.output, experiment=EXPERIMENTS),
         tables=expand(rules.analyse.output, experiment=EXPERIMENTS),
+        second_steps=expand(rules.second_step.output, experiment=SECOND_STEPS),
         response=rules.integrate.output.response,
         cell_identity=rules.integrate.output.cell_identity,
         curves=rules.integrate.output.curves,
@@ -82,6 +83,7 @@ rule report:
     input:
         answer=rules.answer.output,
         figures=rules.answer.input.figures,
+        second_steps=rules.answer.input.second_steps,
         lost_rows=rules.integration_report.output.figure,
         agreement=rules.harmony.output.figure,
         identity=rules.identity_report.output[0],

@@ -3,15 +3,18 @@
 from pathlib import Path
 
 from hedflow.script import job
+from hedflow.together import take_over
 
 with job(snakemake):
-    # Imported here: a missing PyTorch is then a sentence in this run's log.
-    from hedflow.training import train_run
+    if not take_over(snakemake.input.get("together"), snakemake.wildcards.run, snakemake.output):
+        # Imported here: a missing PyTorch is then a sentence in this run's log.
+        from hedflow.training import train_run
 
-    train_run(
-        bundle=Path(snakemake.input.manifest).parent,
-        plan=snakemake.input.plan,
-        run=snakemake.wildcards.run,
-        predictions=snakemake.output.predictions,
-        record=snakemake.output.record,
-    )
+        train_run(
+            bundle=Path(snakemake.input.manifest).parent,
+            plan=snakemake.input.plan,
+            run=snakemake.wildcards.run,
+            predictions=snakemake.output.predictions,
+            record=snakemake.output.record,
+            checkpoints=Path(snakemake.params.checkpoints, snakemake.wildcards.run),
+        )

@@ -6,6 +6,7 @@ sources and AUC ranges are looked up again, by other means where there are any.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
@@ -124,17 +125,24 @@ def _named(names: pd.Series[str], index: np.ndarray) -> Callable[[int], str]:
 
 
 def _disjoint(kind: str, label: str, rows: Rows) -> None:
-    joined = pd.Series(np.concatenate([rows.train, rows.validation, rows.test]))
-    if joined.duplicated().any():
-        row = joined[joined.duplicated()].iloc[0]
+    joined = np.concatenate([rows.train, rows.validation, rows.test])
+    used = np.zeros(int(joined.max()) + 1, bool)
+    used[joined] = True
+    if np.count_nonzero(used) != len(joined):
+        row = int(np.argmax(np.bincount(joined) > 1))
         raise HedflowError(f"leak audit: split {kind} {label}: row {row} is in two parts.")
 
 
 def _no_shared(kind: str, label: str, rows: Rows, unit: np.ndarray, name: Callable[[int], str]) -> None:
+    """No unit (numbers from 0) has rows in two parts."""
+    has = {}
+    for part in ("train", "validation", "test"):
+        has[part] = np.zeros(int(unit.max()) + 1, bool)
+        has[part][unit[getattr(rows, part)]] = True
     for held, other in PAIRS:
-        held_rows, other_rows = getattr(rows, held), getattr(rows, other)
-        shared = np.intersect1d(unit[held_rows], unit[other_rows])
+        shared = np.flatnonzero(has[held] & has[other])
         if len(shared):
+            held_rows, other_rows = getattr(rows, held), getattr(rows, other)
             in_held = sorted({name(r) for r in held_rows[np.isin(unit[held_rows], shared)]})
             in_other = sorted({name(r) for r in other_rows[np.isin(unit[other_rows], shared)]})
             raise HedflowError(
@@ -152,7 +160,10 @@ def _as_claimed(
     split: Split, label: str, rows: Rows, bundle: Bundle, twins: np.ndarray, errors: pd.DataFrame | None
 ) -> None:
     """What a kind claims beyond its units: that it tests what its label says, and nothing too near trains."""
-    if split.kind == "tissue_blind":
+    if split.kind == "leave_one_drug_out":
+        asked = (bundle.drugs["drug_id"] == label).to_numpy()[bundle.response["drug"].to_numpy()]
+        _tests_exactly(split, label, rows, twins == twins[np.argmax(asked)])
+    elif split.kind == "tissue_blind":
         _tissues_known(label, rows, bundle)
     elif split.kind == "tanimoto_cluster":
         _none_similar(split, label, rows, bundle)
@@ -213,8 +224,29 @@ def _none_similar(split: Split, label: str, rows: Rows, bundle: Bundle) -> None:
             )
 
 
+def _weighs_the_worst(plan: pd.DataFrame, errors: pd.DataFrame | None) -> None:
+    """The drugs that count more in training are those with the highest errors, and the same ones in every run."""
+    specs = (json.loads(spec) for spec in plan.loc[plan["factor"] != 1, "spec"])
+    weighed = {tuple(spec["weights"]["drugs"]) for spec in specs}
+    for drugs in weighed:
+        if errors is None or len(weighed) > 1:
+            raise HedflowError("audit: runs weigh drugs, but not the same ones or none knows why; plan them anew.")
+        chosen = errors["drug_id"].isin(drugs)
+        least, most = errors.loc[chosen, "mae"].min(), errors.loc[~chosen, "mae"].max()
+        if chosen.sum() != len(drugs) or least < most:
+            raise HedflowError(
+                f"audit: {len(drugs)} drugs are weighed, the least wrong of them with a mean absolute error of "
+                f"{least:.4f}, but another one has {most:.4f}; plan the runs anew."
+            )
+
+
 def audit_plan(plan: pd.DataFrame, bundle: Bundle, errors: pd.DataFrame | None = None) -> list[dict[str, Any]]:
-    """Audit every part of the splits that a plan's runs use; one record a part."""
+    """Audit every part of the splits that a plan's runs use; one record a part.
+
+    Args:
+        errors: where an earlier experiment's high error drugs are held out or weighed, that experiment's drug errors.
+    """
+    _weighs_the_worst(plan, errors)
     by_split: dict[str, tuple[Split, list[str]]] = {}
     for label, split in parts_of(plan):
         by_split.setdefault(split.model_dump_json(), (split, []))[1].append(label)

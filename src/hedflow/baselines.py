@@ -94,7 +94,7 @@ def fit_predict(
     cells, drugs = len(tissue), len(fingerprints)
     cell, drug, auc = _training(response, train, test, cells, drugs, k)
     at_cell, at_drug = (response[name].to_numpy()[test].astype(np.int64) for name in ("cell", "drug"))
-    mean = float(auc.mean())
+    mean, median = float(auc.mean()), float(np.median(auc))
     tissues = pd.factorize(np.asarray(tissue, dtype=object))[0]
     labelled = tissues[cell] >= 0
     by_tissue = _means(tissues[cell][labelled], auc[labelled], int(tissues.max(initial=-1)) + 2, mean)
@@ -106,9 +106,9 @@ def fit_predict(
     columns = {
         "global_mean": np.full(len(test), mean),
         # AUC is skewed: a median has the lower absolute error, a mean the lower squared one. Both are to be beaten.
-        "global_median": np.full(len(test), np.median(auc)),
-        "drug_median": _medians(drug, auc, drugs)[at_drug],
-        "cell_median": _medians(cell, auc, cells)[at_cell],
+        "global_median": np.full(len(test), median),
+        "drug_median": _medians(drug, auc, drugs, median)[at_drug],
+        "cell_median": _medians(cell, auc, cells, median)[at_cell],
         "drug_mean": _means(drug, auc, drugs, mean)[at_drug],
         "cell_mean": _means(cell, auc, cells, mean)[at_cell],
         # A cell without a label has code -1: the last entry, which no training row feeds, is the global mean.
@@ -117,6 +117,22 @@ def fit_predict(
         "tanimoto_knn": knn[at_cell, at_drug],
     }
     return pd.DataFrame(columns, index=pd.Index(test)).astype(np.float32)[list(BASELINES)]
+
+
+def knn_predictions(
+    cell: Ints, drug: Ints, auc: Floats, cells: int, fingerprints: NDArray[np.uint8], wanted: Ints, k: int
+) -> Floats:
+    """(cells, drugs) predictions of `tanimoto_knn` for the drugs ``wanted``, fitted on the rows given.
+
+    ``cell``, ``drug``, ``auc``: (n,) of the training rows. ``k``: neighbours. Drugs that are not wanted get their
+    `mean_effects`.
+    """
+    mean = float(auc.mean())
+    sums, counts = _pair_sums(cell, drug, auc, (cells, len(fingerprints)))
+    cell_effect, drug_effect = _effects(sums - mean * counts, counts)
+    effects = mean + cell_effect[:, None] + drug_effect[None, :]
+    known = np.divide(sums, counts, out=effects.copy(), where=counts > 0)
+    return _neighbour_means(known, effects, counts.sum(axis=0) > 0, wanted, fingerprints, k)
 
 
 def _training(
@@ -150,10 +166,10 @@ def _means(group: Ints, auc: Floats, size: int, otherwise: float) -> Floats:
     return np.where(count > 0, np.bincount(group, auc, minlength=size) / np.maximum(count, 1), otherwise)
 
 
-def _medians(group: Ints, auc: Floats, size: int) -> Floats:
-    """Median auc of each group 0..size-1, (size,); the global median for a group without rows."""
+def _medians(group: Ints, auc: Floats, size: int, otherwise: float) -> Floats:
+    """Median auc of each group 0..size-1, (size,); ``otherwise`` for a group without rows."""
     found = pd.Series(auc).groupby(group).median().reindex(np.arange(size))
-    return np.asarray(found.fillna(float(np.median(auc))), dtype=np.float64)
+    return np.asarray(found.fillna(otherwise), dtype=np.float64)
 
 
 def _pair_sums(cell: Ints, drug: Ints, auc: Floats, shape: tuple[int, int]) -> tuple[Floats, Floats]:

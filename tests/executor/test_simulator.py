@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -79,6 +80,33 @@ def test_every_task_has_one_end(seed: int, agents: int, tasks: int, deaths: int,
     if not deaths:
         assert all(len(starts) == 1 for starts in outcome.starts.values())
         assert not outcome.withdrawn & outcome.starts.keys()
+
+
+def pool_with_pieces(seed: int, core: type[Core] = Core) -> Simulation:
+    """A wild pool in which half of the jobs go on later, up to five times; most are told to save their state."""
+    draw = random.Random(seed)
+    tasks = draw.randint(1, 50)
+    pieces = {
+        number: [draw.choice([0.0, 0.5, draw.expovariate(1.0)]) for _ in range(draw.randint(0, 5))]
+        for number in range(tasks)
+        if draw.random() < 0.5
+    }
+    deaths, withdraws, ahead = draw.choice([0, 0, 1, 3]), draw.choice([0, 0, 1]), draw.choice([0, 1, 4])
+    pool = wild_pool(seed, draw.randint(1, 9), tasks, deaths, withdraws, core, ahead=ahead, pieces=pieces)
+    if draw.random() < 0.7:
+        pool.withdraw_at(draw.uniform(0.0, 12.0), save=True)
+    return pool
+
+
+def test_every_job_in_pieces_is_done_goes_on_later_or_never_began() -> None:
+    done = later = 0
+    for seed in range(150):
+        pool = pool_with_pieces(seed)
+        outcome = pool.run()
+        pool.check_end()
+        later += len(outcome.later)
+        done += len(outcome.chains.keys() - outcome.later)
+    assert min(done, later) > 200, "these pools try too little"
 
 
 def submitted_at_once(slots: list[int], durations: list[float], *, known: bool = False, seed: int = 0) -> Simulation:
@@ -250,6 +278,20 @@ class TrustsTheDead(Core):
         self._report(source, message.items)
 
 
+class ForgetsToSave(Core):
+    """What can go on later is not told to, but at the root."""
+
+    def _on_withdraw(self, now: float, source: int, message: Any) -> None:
+        super()._on_withdraw(now, source, message._replace(save=message.save and self.rank == self.root))
+
+
+class SavesTooSoon(Core):
+    """What it is about to give up still begins, after the others were told."""
+
+    def _on_withdraw(self, now: float, source: int, message: Any) -> None:
+        super()._on_withdraw(now, source, message._replace(upto=-1))
+
+
 class NeverIntroduces(Core):
     """The root keeps lifelines to itself."""
 
@@ -257,12 +299,17 @@ class NeverIntroduces(Core):
         return False
 
 
-def first_caught(core: type[Core], seeds: range) -> str:
+def deadly_pool(seed: int, core: type[Core]) -> Simulation:
+    """A wild pool in which agents die."""
+    draw = random.Random(seed)
+    deaths, withdraws = draw.choice([1, 2, 4]), draw.choice([0, 0, 1])
+    return wild_pool(seed, draw.randint(3, 9), draw.randint(20, 60), deaths, withdraws, core)
+
+
+def first_caught(core: type[Core], pool_of: Callable[[int, type[Core]], Simulation]) -> str:
     """What the first seed says that notices a wrong core; nothing if none does."""
-    for seed in seeds:
-        draw = random.Random(seed)
-        deaths, withdraws = draw.choice([1, 2, 4]), draw.choice([0, 0, 1])
-        pool = wild_pool(seed, draw.randint(3, 9), draw.randint(20, 60), deaths, withdraws, core)
+    for seed in range(2000):
+        pool = pool_of(seed, core)
         try:
             pool.run()
             pool.check_end()
@@ -280,8 +327,10 @@ def first_caught(core: type[Core], seeds: range) -> str:
         (ForgetsLateAcknowledgements, "begins|twice"),
         (TrustsTheDead, "begins again"),
         (NeverIntroduces, "although"),
+        (ForgetsToSave, "never told"),
+        (SavesTooSoon, "never told to save"),
     ],
 )
 def test_a_wrong_core_is_caught(core: type[Core], said: str) -> None:
-    error = first_caught(core, range(2000))
+    error = first_caught(core, pool_with_pieces if "Save" in core.__name__ else deadly_pool)
     assert any(words in error for words in said.split("|")), f"{core.__name__}: {error or 'no seed noticed'}"

@@ -128,7 +128,7 @@ def test_the_summary(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == summary
     assert [each.name for each in path.parent.iterdir()] == ["summary.json"]
     assert (summary["nodes"], summary["cores"], summary["devices"]) == (2, 4, 1)
-    assert summary["tasks"] == {"total": 4, "done": 2, "failed": 1, "killed": 1}
+    assert summary["tasks"] == {"total": 4, "done": 2, "failed": 1, "killed": 1, "later": 0}
     assert summary["rules"]["b"] == {"tasks": 3, "mean_s": 5.0, "max_s": 7.0, "max_rss_mb": 7}
     assert summary["busy_core_s"] == pytest.approx(8 + 2 + 6 + 7)
     assert summary["utilisation"] == pytest.approx(23 / 48)
@@ -139,6 +139,21 @@ def test_the_summary(tmp_path: Path) -> None:
     assert summary["events"] == {"steal": 1}
     assert summary["statistics"] == {"steals": 1, "waits": {"idle_s": 2.5}}
     assert summary["wall_s"] == 12
+
+
+def test_a_task_in_pieces_is_one_task_and_keeps_cores_busy_in_each() -> None:
+    trace = Trace(None, START)
+    trace.pool(0, "one", 1, 0)
+    trace.piece("a 1", "a", result(1, 0, 3, status=75))
+    trace.piece("a 2", "a", result(2, 3, 4, status=75))
+    trace.task("a 1", "a", result(3, 4, 6), 5.0)
+    trace.leave()
+    summary = trace.close(None, ended=START + 10)
+    assert summary["tasks"] == {"total": 2, "done": 1, "failed": 0, "killed": 0, "later": 1}
+    assert summary["rules"]["a"] == {"tasks": 1, "mean_s": 5.0, "max_s": 5.0, "max_rss_mb": 0.0}
+    assert summary["busy_core_s"] == pytest.approx(6.0)
+    assert summary["events"] == {"piece": 2}
+    assert summary["tasks_per_s"] == pytest.approx(0.1)
 
 
 def test_an_empty_pool_has_a_summary() -> None:

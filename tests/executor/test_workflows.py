@@ -416,19 +416,57 @@ def test_a_memory_limit_ends_a_job_with_a_sentence(workflow):
     assert not (workflow.folder / "large.txt").exists()
 
 
-def test_a_time_limit_ends_a_job_with_a_sentence(workflow):
-    """`runtime` (minutes) ends a job and what it started."""
+def test_a_time_limit_ends_a_job_with_a_sentence_or_has_it_go_on(workflow):
+    """`runtime` (minutes) ends a job and what it started; one that then saves its state (status 75) is run again."""
     workflow.write(
         "Snakefile",
         """
+        import sys
+        rule all:
+            input: "slow.txt", "script.txt", "command.txt"
         rule slow:
             output: "slow.txt"
             resources: runtime=1
             shell: "sleep 300; touch {output}"
+        rule script:
+            output: "script.txt"
+            resources: runtime=1
+            script: "saves.py"
+        rule command:
+            output: "command.txt"
+            resources: runtime=1
+            params: python=sys.executable
+            shell: "{params.python} saves.py {output}; echo command >> ended"
         """,
     )
-    output = workflow.run(fails=True)
+    workflow.write(
+        "saves.py",
+        """
+        import os, signal, sys, time
+        output = snakemake.output[0] if "snakemake" in globals() else sys.argv[1]
+
+        def save(*_):
+            open(f"{output}.saved", "w").close()
+            raise SystemExit(75)
+
+        signal.signal(signal.SIGTERM, save)
+        open("begun", "a").write(f"{output}\\n")
+        if not os.path.exists(f"{output}.saved"):
+            time.sleep(300)
+        open(output, "w").close()
+        """,
+    )
+    slots = list(workflow.pool)
+    slots[-1] = "3"
+    workflow.pool = tuple(slots)
+    output = workflow.run("--keep-going", fails=True)
     assert re.search(r"ran over its limit of 60 s \(resource runtime\)", output), output
+    assert output.count("Error in rule") == 1, output
+    for name in ("script", "command"):
+        assert f"{name} has saved its state, as it ran over its limit of 60 s (resource runtime), and goes on" in output
+    assert sorted(workflow.lines("begun")) == ["command.txt"] * 2 + ["script.txt"] * 2
+    assert (workflow.folder / "script.txt").exists()
+    assert workflow.lines("ended") == ["command"]
     workflow.assert_nothing_left()
 
 

@@ -154,17 +154,20 @@ BAD: dict[str, tuple[dict[Any, Any], str]] = {
     "source, not a list": ({"data": {"sources": "CCLE"}}, "'data.sources' is 'CCLE', but input should be a valid list"),
     "wrong loss": (
         experiment(losses=[{"name": "mae_pol", "alpha": [1]}]),
-        "'mae_pol', which is not a valid name; did you mean mae_poly",
+        "`name` is 'mae_pol', and there is no such loss; did you mean mae_poly",
     ),
     "loss without a name": (experiment(losses=[{}]), "'experiments.mine.losses.0.name' is missing"),
-    "alpha missing": (experiment(losses=[{"name": "mae_poly"}]), "mae_poly needs `alpha`, for example alpha: [2]"),
+    "alpha missing": (
+        experiment(losses=[{"name": "mae_poly"}]),
+        "mae_poly needs `alpha` (power of (1 - AUC)), for example alpha: [2]",
+    ),
     "alpha on mse": (
         experiment(losses=[{"name": "mse", "alpha": [1]}]),
-        "mse has no alpha; alpha belongs to mae_poly and mae_exp",
+        "mse has no alpha; alpha belongs to mae_poly, mse_poly, mae_exp",
     ),
     "alpha below 0": (
         experiment(losses=[{"name": "mae_exp", "alpha": [-1]}]),
-        "'experiments.mine.losses.0.alpha.0' is -1, but input should be greater than or equal to 0",
+        "alpha of mae_exp is -1, expected one from 0 to 50 (rate of exp(-alpha AUC))",
     ),
     "unknown model": (
         experiment(models=["uno_smal"]),

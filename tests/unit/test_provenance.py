@@ -117,19 +117,51 @@ def test_no_relative_import_escapes_the_digest() -> None:
 
 
 def test_training_knows_nothing_of_analysis_integration_and_the_report(copy: Path) -> None:
-    before = digest_of(copy, "hedflow.training.run")
-    folders = [copy / name for name in ("analysis", "figures", "sources", "simulate")]
+    modules_of_a_run = ("hedflow.training.run", "hedflow.models.uno")
+    before = digest_of(copy, *modules_of_a_run)
+    folders = [copy / name for name in ("analysis", "figures", "report", "sources", "simulate")]
     modules = [path for folder in folders for path in folder.glob("*.py")]
-    modules += [copy / f"{name}.py" for name in ("integrate", "retrieve", "report", "ranking", "baselines", "cli")]
+    modules += [copy / f"{name}.py" for name in ("integrate", "retrieve", "ranking", "baselines", "cli")]
     modules += [copy / "bundle" / "build.py"]
     for path in modules:
         edit(path, lambda text: f"{text}\nCHANGED = True\n")
-    assert digest_of(copy, "hedflow.training.run") == before
+    assert digest_of(copy, *modules_of_a_run) == before
     for name in ("losses.py", "models/uno.py", "training/module.py", "bundle/__init__.py"):
         edit(copy / name, lambda text: f"{text}\nCHANGED = True\n")
-        after = digest_of(copy, "hedflow.training.run")
+        after = digest_of(copy, *modules_of_a_run)
         assert after != before, name
         before = after
+
+
+def test_a_model_is_no_part_of_the_training_of_others(copy: Path) -> None:
+    """It is imported by its name, and its runs name it."""
+    training, uno = ("hedflow.training",), ("hedflow.training", "hedflow.models.uno")
+    before = digest_of(copy, *training), digest_of(copy, *uno)
+    edit(copy / "models" / "uno.py", lambda text: f"{text}\nCHANGED = True\n")
+    assert digest_of(copy, *training) == before[0]
+    assert digest_of(copy, *uno) != before[1]
+
+
+def test_a_module_of_another_package_counts_with_what_it_imports(tmp_path: Path) -> None:
+    package = tmp_path / "mymodels"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('a digest imports nothing')\n")
+    (package / "net.py").write_text("from .parts import SIZE\nfrom hedflow.similarity import tanimoto\nimport torch\n")
+    (package / "parts.py").write_text("SIZE = 1\n")
+    (package / "other.py").write_text("SIZE = 1\n")
+    (tmp_path / "one_file.py").write_text("import mymodels.net\n")
+
+    def digest(name: str = "mymodels.net") -> str:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])}
+        command = [sys.executable, "-c", DIGEST, name]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+    before, one_file = digest(), digest("one_file")
+    (package / "other.py").write_text("SIZE = 2\n")
+    assert digest() == before
+    (package / "parts.py").write_text("SIZE = 2\n")
+    assert digest() != before
+    assert digest("one_file") == one_file  # what it imports of others is not its own
 
 
 def test_digest_is_the_same_everywhere(copy: Path) -> None:

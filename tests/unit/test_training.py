@@ -21,8 +21,9 @@ from hedflow.plan import make_plan
 from hedflow.schemas import PREDICTIONS, checked
 from hedflow.splits import make_rows
 from hedflow.training import train_run
-from hedflow.training.inputs import CLIP, Batches, make_inputs, most_variable, standardise
-from hedflow.training.run import _metrics, fit, make_network, predict
+from hedflow.training.fit import fit, make_network
+from hedflow.training.inputs import CLIP, make_inputs, most_variable, standardise
+from hedflow.training.run import _metrics
 
 SMALL = {"width": 16, "tower_depth": 1, "head_depth": 1, "dropout": 0.1, "drug_features": ["fingerprints"]}
 QUICK = {"device": "cpu", "epochs": 4, "batch_size": 256, "learning_rate": 0.003, "warmup_epochs": 1}
@@ -137,41 +138,6 @@ def test_inputs_say_what_the_bundle_says(world_bundle):
         assert matrix.abs().max() <= CLIP
 
 
-# --- batches
-
-
-@pytest.mark.parametrize(("size", "count"), [(1, 37), (5, 8), (37, 1), (100, 1)])
-def test_batches_hold_each_row_once(size, count):
-    rows = np.arange(100, 137, dtype=np.int32)
-    for seed in (None, 3):
-        batches = Batches(rows, size, seed=seed)
-        assert len(batches) == count == len(list(batches))
-        assert sorted(torch.cat(list(batches)).tolist()) == rows.tolist()
-        assert all(len(batch) <= size for batch in batches)
-    assert torch.cat(list(Batches(rows, size))).tolist() == rows.tolist()
-
-
-def test_batches_are_shuffled_by_their_seed_and_anew_each_epoch():
-    rows = np.arange(50, dtype=np.int32)
-
-    def epochs(seed):
-        batches = Batches(rows, 8, seed=seed)
-        return [torch.cat(list(batches)).tolist() for _ in range(3)]
-
-    assert epochs(1) == epochs(1)
-    assert epochs(1) != epochs(2)
-    assert len({tuple(epoch) for epoch in epochs(1)}) == 3
-
-
-def test_an_epoch_of_fewer_rows():
-    rows = np.arange(50, dtype=np.int32)
-    batches = Batches(rows, 8, seed=1, limit=20)
-    drawn = [torch.cat(list(batches)).tolist() for _ in range(12)]
-    assert len(batches) == 3
-    assert all(len(set(epoch)) == len(epoch) == 20 for epoch in drawn)
-    assert {row for epoch in drawn for row in epoch} == set(rows.tolist())  # another sample each epoch
-
-
 # --- a run
 
 
@@ -192,8 +158,8 @@ def test_the_record(trained, world_bundle):
     error = predictions["auc_pred"].to_numpy(float) - auc
     assert set(record) == {
         *("run", "digest", "bundle", "spec", "rows", "inputs", "parameters", "metrics", "best", "history", "seconds"),
-        "alignment",
-        *("rows_per_second", "peak_mb", "device", "versions"),
+        *("status", "reason", "alignment", "resumed", "rollbacks", "notes", "together"),
+        *("rows_per_second", "peak_mb", "device", "precision", "host", "versions"),
     }
     assert record["run"] == plan["run"]
     assert record["digest"] == plan["digest"]
@@ -292,17 +258,17 @@ def test_the_best_weights_by_a_metric_that_knows_no_alpha(loss, alpha, monitor, 
     rows = make_rows(Split(folds=3), "f0", world_bundle)
     training = Training(**{**QUICK, "epochs": 40, "learning_rate": 0.03, "patience": 4, "monitor": monitor})
     torch.manual_seed(0)
-    module, device = fit(world_bundle, rows, Model(**SMALL), training, loss, alpha, seed=0)
-    history = [epoch[f"validation_{monitor}"] for epoch in module.history]
-    trained = history[training.warmup_epochs :]  # the epochs of the warm-up neither win nor use up patience
+    trained = fit(world_bundle, rows, Model(**SMALL), training, loss, alpha, seed=0)
+    history = [epoch[f"validation_{monitor}"] for epoch in trained.history]
+    settled = history[training.warmup_epochs :]  # the epochs of the warm-up neither win nor use up patience
     auc = world_bundle.response["auc"].to_numpy()[rows.validation]
-    error = np.abs(predict(module, rows.validation, device) - auc).astype(float)
+    error = np.abs(trained.predict(rows.validation) - auc).astype(float)
     low = auc < 0.5
     found = {"mae": error.mean(), "balanced_mae": (error[low].mean() + error[~low].mean()) / 2}[monitor]
-    assert found == pytest.approx(module.best, rel=1e-6)
-    assert module.best == min(trained) == history[module.best_epoch]
-    assert module.best_epoch < len(history) - 1  # there were worse weights afterwards ...
-    assert len(history) == module.best_epoch + 1 + training.patience < training.epochs  # ... as many as patience
+    assert found == pytest.approx(trained.state.best, rel=1e-6)
+    assert trained.state.best == min(settled) == history[trained.state.best_epoch]
+    assert trained.state.best_epoch < len(history) - 1  # there were worse weights afterwards ...
+    assert len(history) == trained.state.best_epoch + 1 + training.patience < training.epochs  # ... as many as patience
 
 
 def test_the_rate_rises_and_falls(world_bundle):
@@ -310,8 +276,8 @@ def test_the_rate_rises_and_falls(world_bundle):
     settings = {"epochs": 30, "learning_rate": 0.02, "warmup_epochs": 4, "plateau_patience": 0, "patience": 30}
     training = Training(**{**QUICK, **settings, "plateau_factor": 0.1})
     torch.manual_seed(0)
-    module, _ = fit(world_bundle, rows, Model(**SMALL), training, "mse", None, seed=0)
-    rates = [epoch["rate"] for epoch in module.history]
+    trained = fit(world_bundle, rows, Model(**SMALL), training, "mse", None, seed=0)
+    rates = [epoch["rate"] for epoch in trained.history]
     assert rates[:4] == pytest.approx([0.005, 0.01, 0.015, 0.02])
     assert max(rates) == pytest.approx(0.02)
     assert rates[-1] < 0.003
@@ -322,37 +288,41 @@ def test_predictions_begin_at_the_mean_of_the_training_rows(world_bundle):
     rows = make_rows(Split(folds=3), "f0", world_bundle)
     mean = float(world_bundle.response["auc"].to_numpy()[rows.train].mean())
     training = Training(**{**QUICK, "epochs": 1, "learning_rate": 1e-12})
-    module, device = fit(world_bundle, rows, Model(**{**SMALL, "width": 128}), training, "mse", None, seed=0)
-    assert abs(predict(module, rows.train, device).mean() - mean) < 0.05
+    trained = fit(world_bundle, rows, Model(**{**SMALL, "width": 128}), training, "mse", None, seed=0)
+    assert abs(trained.predict(rows.train).mean() - mean) < 0.05
     assert make_network(make_inputs(world_bundle, rows, Model(**SMALL)), Model(**SMALL)).head[-1].bias.item() == 0
 
 
 def test_predictions_do_not_depend_on_the_order_of_rows(world_bundle):
     rows = make_rows(Split(folds=3), "f0", world_bundle)
-    module, device = fit(world_bundle, rows, Model(**SMALL), Training(**{**QUICK, "epochs": 1}), "mse", None, seed=0)
+    trained = fit(world_bundle, rows, Model(**SMALL), Training(**{**QUICK, "epochs": 1}), "mse", None, seed=0)
     order = np.random.default_rng(0).permutation(len(rows.test))
-    np.testing.assert_allclose(
-        predict(module, rows.test[order], device), predict(module, rows.test, device)[order], atol=1e-6
-    )
+    np.testing.assert_allclose(trained.predict(rows.test[order]), trained.predict(rows.test)[order], atol=1e-6)
 
 
 @pytest.mark.parametrize("cause", ["rate", "auc"])
-def test_a_training_that_diverges_says_so_and_writes_nothing(cause, world_bundle, tmp_path):
+def test_a_training_that_diverges_is_written_as_failed(cause, world_bundle, tmp_path):
     training, bundle = QUICK, world_bundle
+    rows = make_rows(Split(folds=3), "f0", world_bundle)
     if cause == "rate":
         training = {**QUICK, "learning_rate": 1e38, "warmup_epochs": 0}
     else:
-        train_rows = make_rows(Split(folds=3), "f0", world_bundle).train
 
         def spoil(auc):
-            auc[train_rows[5]] = np.nan
+            auc[rows.train[5]] = np.nan
             return auc
 
         bundle = copy_of(world_bundle, tmp_path / "bundle", spoil)
     (tmp_path / "run").mkdir()
-    with pytest.raises(HedflowError, match=r"training diverged in epoch 0: .*use a lower learning_rate or more"):
-        train(tmp_path / "run", bundle, training=training)
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["plan.parquet"]
+    predictions, record = train(tmp_path / "run", bundle, training=training)
+    assert record["status"] == "failed"
+    assert record["reason"].startswith("training diverged in epoch 0: ")
+    assert "use a lower learning_rate or more warmup_epochs" in record["reason"]
+    assert np.array_equal(predictions["row"], rows.test)
+    assert predictions["auc_pred"].isna().all()
+    assert set(record["metrics"].values()) == {None}
+    with pytest.raises(HedflowError, match="training diverged in epoch 0"):
+        fit(bundle, rows, Model(**SMALL), Training(**training), "mse", None, 0)
 
 
 def test_a_run_that_the_plan_has_not(world_bundle, tmp_path):

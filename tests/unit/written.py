@@ -109,6 +109,8 @@ def tables_of(
         best_epoch=np.where(trained, 2.0, np.nan),
         history=np.where(trained, json.dumps(HISTORY), "[]"),
         monitor="validation_balanced_mae",
+        status="trained",
+        reason=None,
     )
     response = rows.assign(
         cell_id=bundle.cells["cell_id"].to_numpy()[rows["cell"]],

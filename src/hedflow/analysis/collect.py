@@ -29,10 +29,16 @@ def collect_runs(plan: pd.DataFrame, runs: Sequence[str], folder: Path) -> tuple
         if record["digest"] != wanted.loc[run, "digest"]:
             raise HedflowError(f"{folder / run}: made by another plan; run `snakemake` again.")
         table = checked(pd.read_parquet(folder / run / "predictions.parquet"), PREDICTIONS, f"predictions of {run}")
+        if record["status"] == "trained" and table["auc_pred"].isna().any():
+            raise HedflowError(
+                f"predictions of {run}: column 'auc_pred' is not finite everywhere; delete the run's folder."
+            )
         predictions.append(table.assign(run=run))
         records.append(
             {
                 "run": run,
+                "status": record["status"],
+                "reason": record["reason"],
                 "seed": int(record["spec"]["seed"]),
                 **record["metrics"],
                 "monitor": record["best"]["monitor"],
@@ -46,7 +52,8 @@ def collect_runs(plan: pd.DataFrame, runs: Sequence[str], folder: Path) -> tuple
                 "history": json.dumps(record["history"]),
             }
         )
-    return pd.concat(predictions, ignore_index=True), pd.DataFrame(records)
+    table = pd.DataFrame(records).astype({"best_epoch": "Int64"})  # a model that is no network has none
+    return pd.concat(predictions, ignore_index=True), table
 
 
 def pool(plan: pd.DataFrame, predictions: pd.DataFrame, bundle: Bundle) -> dict[str, pd.DataFrame]:

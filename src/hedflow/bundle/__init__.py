@@ -15,10 +15,10 @@ maker does not train again what the bundle's digest says is the same.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from hedflow.files import read_json, sha256
 TABLES = ("response.parquet", "cells.parquet", "drugs.parquet")
 IMPROVE_SPLITS_FILE = "improve_splits.parquet"
 FORMAT = 3
+Made = TypeVar("Made")
 
 
 def bundle_files(views: Iterable[str]) -> tuple[str, ...]:
@@ -42,6 +43,14 @@ class Bundle:
 
     folder: Path
     manifest: dict[str, Any]
+    _made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, name: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` works out of the bundle, made once while it is open: hundreds of parts of a split ask for it."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: Made = self._made[name]
+        return made
 
     @property
     def digest(self) -> str:

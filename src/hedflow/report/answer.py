@@ -9,12 +9,14 @@ from typing import Any
 import pandas as pd
 
 from hedflow.analysis import TABLES
+from hedflow.analysis.second_step import is_second_step
 from hedflow.files import read_json
 from hedflow.report import details
 from hedflow.report.data import data_section
 from hedflow.report.numbers import experiment_numbers
 from hedflow.report.page import escaped, frame, image, list_table, raw_html
 from hedflow.report.published import beside_ours, difference, read_published
+from hedflow.report.second_step import second_step_page
 from hedflow.report.summary import CERTAIN, paragraph
 
 TITLE = "What makes the ranking of potent drugs better?"
@@ -62,6 +64,9 @@ def _experiment(folder: Path, name: str, published: pd.DataFrame) -> tuple[list[
     tables = {table: pd.read_parquet(folder / "tables" / f"{table}.parquet") for table in wanted}
     numbers = experiment_numbers(tables)
     lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
+    if is_second_step(folder):
+        second, numbers["second_step"] = second_step_page(folder)
+        lines += second
     lines += [f"   {escaped(paragraph(tables, numbers))}", ""]
     lines += image(folder / "figures" / "tradeoff.png")
     lines += [f"`Every drug and every cell line, to click through <#explorer-{name}>`__", ""]

@@ -58,9 +58,22 @@ def _of_rows(bundle: Bundle, axis: str, values: np.ndarray) -> np.ndarray:
     return found
 
 
+def _drug_twins(bundle: Bundle) -> np.ndarray:
+    """Twin group of each drug."""
+    return bundle.once("twins", lambda: twin_groups(bundle.array("fingerprints")))
+
+
 def _twins(bundle: Bundle) -> np.ndarray:
     """Twin group of each row's drug."""
-    return _of_rows(bundle, "drug", twin_groups(bundle.array("fingerprints")))
+    return bundle.once("twins of rows", lambda: _of_rows(bundle, "drug", _drug_twins(bundle)))
+
+
+def _are(unit: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """True where a row's unit (numbers from 0) is one of the chosen ones."""
+    flags = np.zeros(max(unit.max(), np.max(chosen, initial=0)) + 1, bool)
+    flags[chosen] = True
+    found: np.ndarray = flags[unit]
+    return found
 
 
 def _pairs(bundle: Bundle, drug: np.ndarray) -> np.ndarray:
@@ -100,7 +113,7 @@ def _by_folds(unit_of: Callable[[Bundle], np.ndarray]) -> Callable[[Split, str, 
     def masks(split: Split, label: str, bundle: Bundle) -> Masks:
         unit = unit_of(bundle)
         test, validation = _equal_folds(split, unit, label)
-        return _rest(np.isin(unit, test), np.isin(unit, validation))
+        return _rest(_are(unit, test), _are(unit, validation))
 
     return masks
 
@@ -181,12 +194,13 @@ def _tissue(split: Split, bundle: Bundle) -> np.ndarray:
 
 
 def _scaffold(split: Split, bundle: Bundle) -> np.ndarray:
-    groups = scaffold_groups(bundle.drugs["smiles"], bundle.array("fingerprints"))
+    groups = bundle.once("scaffolds", lambda: scaffold_groups(bundle.drugs["smiles"], bundle.array("fingerprints")))
     return _of_rows(bundle, "drug", groups)
 
 
 def _cluster(split: Split, bundle: Bundle) -> np.ndarray:
-    groups = cluster_groups(bundle.array("fingerprints"), split.similarity)
+    threshold = split.similarity
+    groups = bundle.once(("clusters", threshold), lambda: cluster_groups(bundle.array("fingerprints"), threshold))
     return _of_rows(bundle, "drug", groups)
 
 
@@ -196,15 +210,14 @@ def _cluster(split: Split, bundle: Bundle) -> np.ndarray:
 def _held_out(split: Split, bundle: Bundle, test: np.ndarray) -> Masks:
     """Test: the twin groups `test`. Validation: the same drugs for every part, but for those that are tested."""
     unit = _twins(bundle)
-    order = _rng(split).permutation(np.unique(unit))
+    order = _rng(split).permutation(bundle.once("twins with rows", lambda: np.unique(unit)))
     rest = order[~np.isin(order, test)]
     validation = rest[: max(1, round(split.validation * len(rest)))]
-    return _rest(np.isin(unit, test), np.isin(unit, validation))
+    return _rest(_are(unit, test), _are(unit, validation))
 
 
 def _one_drug(split: Split, label: str, bundle: Bundle) -> Masks:
-    drug = pd.Index(bundle.drugs["drug_id"]).get_loc(label)
-    return _held_out(split, bundle, _twins(bundle)[bundle.response["drug"].to_numpy() == drug])
+    return _held_out(split, bundle, _drug_twins(bundle)[(bundle.drugs["drug_id"] == label).to_numpy()])
 
 
 def _lists(split: Split, label: str, bundle: Bundle) -> Masks:
@@ -222,7 +235,7 @@ def _high_error(split: Split, label: str, bundle: Bundle) -> Masks:
         raise HedflowError(
             f"split high_error: the high error drugs of '{split.experiment}' are not known; plan it anew."
         )
-    return _held_out(split, bundle, twin_groups(bundle.array("fingerprints"))[find_drugs(bundle.drugs, split.drugs)])
+    return _held_out(split, bundle, _drug_twins(bundle)[find_drugs(bundle.drugs, split.drugs)])
 
 
 def range_names(split: Split) -> list[str]:
@@ -236,7 +249,7 @@ def range_of_drugs(split: Split, bundle: Bundle) -> np.ndarray:
     The mean is over all rows of the drug and its twins, whatever their source. As everywhere, ranges compare in
     float32 and are closed below, the last one above too.
     """
-    twin = twin_groups(bundle.array("fingerprints"))
+    twin = _drug_twins(bundle)
     unit, auc = twin[bundle.response["drug"].to_numpy()], bundle.response["auc"].to_numpy(np.float64)
     mean = (np.bincount(unit, auc) / np.bincount(unit)).astype(np.float32)[twin]
     edges = np.asarray(split.edges, np.float32)
@@ -246,7 +259,7 @@ def range_of_drugs(split: Split, bundle: Bundle) -> np.ndarray:
 
 
 def _range(split: Split, label: str, bundle: Bundle) -> Masks:
-    twin = twin_groups(bundle.array("fingerprints"))
+    twin = _drug_twins(bundle)
     return _held_out(split, bundle, twin[range_of_drugs(split, bundle) == range_names(split).index(label)])
 
 

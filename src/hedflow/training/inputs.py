@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from hedflow import HedflowError
 from hedflow.bundle import Bundle
-from hedflow.config import Model
 from hedflow.features.genes import gene_set
+from hedflow.models.settings import ModelSettings
 from hedflow.splits import Rows
 
 # A standardised value beyond this is a rare descriptor's outlier (Ipc spans 30 decades), not information.
@@ -21,13 +22,17 @@ CLIP = 10.0
 
 @dataclass(frozen=True)
 class Inputs:
-    """All a network reads, as tensors: float32 matrices, int64 indices, float32 auc (0..1, low = potent)."""
+    """All a network reads, as tensors: float32 matrices, int64 indices, float32 auc (0..1, low = potent).
+
+    weight: float32, of each row of the response; empty where all weigh the same.
+    """
 
     cells: Tensor
     drugs: Tensor
     cell: Tensor
     drug: Tensor
     auc: Tensor
+    weight: Tensor
 
 
 def standardise(matrix: np.ndarray, training: np.ndarray) -> np.ndarray:
@@ -62,10 +67,13 @@ def most_variable(matrix: np.ndarray, training: np.ndarray, count: int | None) -
     return np.sort(np.argsort(-variance, kind="stable")[:count])
 
 
-def make_inputs(bundle: Bundle, rows: Rows, model: Model) -> Inputs:
+def make_inputs(bundle: Bundle, rows: Rows, model: ModelSettings, weights: Mapping[str, Any] | None = None) -> Inputs:
     """Read and scale what a model asks for; scalers see the cells and drugs of `rows.train` only.
 
     Several views of a cell (drug) are joined side by side. A cell without a view has the training mean in its place.
+
+    Args:
+        weights: `drugs` (ids) whose rows weigh `factor` times as much as the others'.
     """
     cell = bundle.response["cell"].to_numpy()
     drug = bundle.response["drug"].to_numpy()
@@ -76,16 +84,32 @@ def make_inputs(bundle: Bundle, rows: Rows, model: Model) -> Inputs:
         cell=torch.from_numpy(cell.astype(np.int64)),
         drug=torch.from_numpy(drug.astype(np.int64)),
         auc=torch.from_numpy(bundle.response["auc"].to_numpy(np.float32, copy=True)),
+        weight=torch.from_numpy(row_weights(bundle, weights)),
     )
 
 
-def _joined(bundle: Bundle, model: Model, views: Sequence[str], training: np.ndarray) -> Tensor:
+def row_weights(bundle: Bundle, weights: Mapping[str, Any] | None) -> np.ndarray:
+    """Weight of each row of the response, float32; empty where all weigh the same.
+
+    Raises:
+        HedflowError: a drug that the bundle has not.
+    """
+    if not weights:
+        return np.empty(0, np.float32)
+    missing = set(weights["drugs"]) - set(bundle.drugs["drug_id"])
+    if missing:
+        raise HedflowError(f"weights name the drug {sorted(missing)[0]}, which the bundle has not; make the plan anew.")
+    heavy = bundle.drugs["drug_id"].isin(weights["drugs"]).to_numpy()[bundle.response["drug"].to_numpy()]
+    return np.where(heavy, weights["factor"], 1).astype(np.float32)
+
+
+def _joined(bundle: Bundle, model: ModelSettings, views: Sequence[str], training: np.ndarray) -> Tensor:
     """The views side by side, scaled by the rows `training`."""
     parts = [standardise(_read(bundle, view, model, training), training) for view in views]
     return torch.from_numpy(np.concatenate(parts, axis=1))
 
 
-def _read(bundle: Bundle, view: str, model: Model, training: np.ndarray) -> np.ndarray:
+def _read(bundle: Bundle, view: str, model: ModelSettings, training: np.ndarray) -> np.ndarray:
     """A view's matrix, float32; of expression the genes that the model uses."""
     matrix = np.asarray(bundle.array(view), np.float32)
     if view != "expression":
@@ -97,22 +121,3 @@ def _read(bundle: Bundle, view: str, model: Model, training: np.ndarray) -> np.n
             raise HedflowError(f"gene_set {model.gene_set}: the bundle's expression has none of its genes; use all.")
         matrix = matrix[:, has]
     return matrix[:, most_variable(matrix, training, model.genes)]
-
-
-class Batches:
-    """Row numbers in batches: shuffled anew each pass, or in order. An iterable in place of a DataLoader."""
-
-    def __init__(self, rows: np.ndarray, size: int, seed: int | None = None, limit: int | None = None) -> None:
-        self.rows = torch.from_numpy(rows.astype(np.int64))
-        self.size = size
-        self.count = min(len(rows), limit or len(rows))
-        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return -(-self.count // self.size)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        rows = self.rows
-        if self.generator is not None:
-            rows = rows[torch.randperm(len(rows), generator=self.generator)[: self.count]]
-        yield from rows.split(self.size)

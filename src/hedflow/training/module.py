@@ -1,106 +1,233 @@
-"""The Lightning module: one optimiser step on an index batch, validation, best weights kept."""
+"""The Lightning module: a stack of runs, one optimiser step of each on an index batch, validation, best weights."""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hedflow import HedflowError
-from hedflow.config import Training
-from hedflow.losses import LossFunction
+from hedflow.losses import MAE, Loss
+from hedflow.models.dropout import seed_dropout
+from hedflow.models.stack import Stack, take
+from hedflow.training.batches import Batch, Batches, Ordered, mix
+from hedflow.training.checkpoints import CheckpointFolder
 from hedflow.training.inputs import Inputs
+from hedflow.training.state import RunState
 
-LARGEST_RATE = 1e-3
 LOW_AUC = 0.5
 
 
-def highest_rate(training: Training) -> float:
-    """1e-5 x batch size as IMPROVE's Uno; at most 0.001, above which Adam diverges with large batches."""
-    return training.learning_rate or min(1e-5 * training.batch_size, LARGEST_RATE)
+class Interrupted(Exception):
+    """The process was told to end; every run of the stack has been saved."""
 
 
 class DrugResponse(pl.LightningModule):
-    """A network, its loss, and the matrices it reads, which move to the device with it."""
+    """Networks, their loss, and the matrices they read, which move to the device with them.
 
-    # The buffers: `Inputs`, field by field
+    The runs of the stack go in step, each with its own rows, rate, epoch and end. One that is done leaves the stack.
+    """
+
+    # The buffers: `Inputs`, field by field, with a leading dimension of runs (1 where all runs have the same)
     cells: Tensor
     drugs: Tensor
+    auc: Tensor
+    weight: Tensor
     cell: Tensor
     drug: Tensor
-    auc: Tensor
 
-    def __init__(self, network: nn.Module, loss: LossFunction, inputs: Inputs, training: Training) -> None:
+    def __init__(
+        self,
+        network: Stack,
+        loss: Loss,
+        inputs: Sequence[Inputs],
+        runs: Sequence[RunState],
+        batches: Batches,
+        validation: Ordered,
+        folders: Sequence[CheckpointFolder],
+        told: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__()
-        self.network = network
-        self.loss = loss
-        self.training_settings = training
-        self.highest_rate = highest_rate(training)
-        for name, tensor in vars(inputs).items():
-            self.register_buffer(name, tensor, persistent=False)
-        self.history: list[dict[str, float]] = []
-        self.monitor = f"validation_{training.monitor}"
-        self.best = float("inf")
-        self.best_epoch = -1
-        self.best_weights: dict[str, Tensor] = {}
-        self._train: list[Tensor] = []
-        self._validation: list[Tensor] = []
+        self.automatic_optimization = False
+        self.network, self.loss = network, loss
+        self.runs, self.folders = list(runs), list(folders)
+        self.batches, self.validation = batches, validation
+        for name in ("cells", "drugs", "auc", "weight"):
+            self.register_buffer(name, _shared([getattr(one, name) for one in inputs]), persistent=False)
+        self.register_buffer("cell", inputs[0].cell, persistent=False)
+        self.register_buffer("drug", inputs[0].drug, persistent=False)
+        self.computed: Callable[..., Tensor] = network
+        self.streams = True
+        self.told = told  # whether the process was told to end
+        self._losses: list[tuple[Tensor, tuple[int, ...]]] = []
+        self._metrics = {"all": MAE(), "low": MAE(), "rest": MAE()}
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Predicted AUC of the response's rows."""
-        predicted: Tensor = self.network(self.cells, self.drugs, self.cell[rows], self.drug[rows])
-        return predicted
+    def forward(self, batch: Batch) -> Tensor:
+        """Predicted AUC of the response's rows of a batch, (runs, rows)."""
+        rows = batch.rows
+        predicted = self.computed(self.cells, self.drugs, self.cell[rows], self.drug[rows], batch.sizes)
+        return predicted.float()
 
-    def training_step(self, rows: Tensor, _: int) -> Tensor:
-        loss = self.loss(self.auc[rows], self(rows))
-        self._train.append(loss.detach())
-        return loss
+    def on_train_start(self) -> None:
+        self.loss.to(self.device)
+        self.loss.fit([self._values(self.auc, run)[rows.to(self.device)] for run, rows in enumerate(self.batches.rows)])
+        self._tie()
+        self._started = time.monotonic()
+        if self.told():  # what is saved is all that there is
+            raise Interrupted
 
-    def validation_step(self, rows: Tensor, _: int) -> None:
-        error, low = torch.abs(self.auc[rows] - self(rows)), self.auc[rows] < LOW_AUC
-        parts = [part.sum(dtype=torch.float64) for part in (error, error * low, low)]
-        self._validation.append(torch.stack(parts))
+    def _values(self, tensor: Tensor, run: int) -> Tensor:
+        return tensor[run if len(tensor) > 1 else 0]
+
+    def _tie(self) -> None:
+        for number, run in enumerate(self.runs):
+            run.tie(self.network.tie(number))
+        self._generators = [torch.Generator(self.device) for _ in self.runs] if self.streams else None
+        seed_dropout(self.network, self._generators)
+
+    def training_step(self, batch: Batch, _: int) -> None:
+        self._seed()
+        y = take(self.auc[..., None], batch.rows).squeeze(-1)
+        losses = self.loss(y, self(batch), self._weights(batch))
+        self.network.clear()
+        self.manual_backward(losses.sum())
+        for number, run in enumerate(self.runs):
+            if batch.sizes[number]:
+                run.advance(self.batches.count(number))
+        self._losses.append((losses.detach(), batch.sizes))
+
+    def _seed(self) -> None:
+        """Random numbers of a step follow from the run's seed and the step: a run that goes on needs no other state."""
+        seed = mix(self.runs[0].seed, self.runs[0].step, 1)
+        # Not torch.manual_seed: for each kind of device that is not in use it keeps a formatted traceback, every step.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            getattr(torch, self.device.type).manual_seed(seed)
+        for run, generator in zip(self.runs, self._generators or (), strict=False):
+            generator.manual_seed(mix(run.seed, run.step))
+
+    def _weights(self, batch: Batch) -> Tensor | None:
+        """Weights of a batch's rows; None: all alike."""
+        if self.weight.shape[-1] == 0:
+            return None if batch.valid is None else batch.valid.float()
+        weight = take(self.weight[..., None], batch.rows).squeeze(-1)
+        return weight if batch.valid is None else weight * batch.valid
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        left = any(run.batch < self.batches.count(number) for number, run in enumerate(self.runs))
+        if left and self.told():
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        self._note_losses()
+        self._clock()
+        for number, run in enumerate(self.runs):
+            self._save(number, run)
+        raise Interrupted
+
+    def _save(self, number: int, run: RunState) -> None:
+        value = run.history[-1][run.monitor] if run.history else math.inf
+        self.folders[number].save(run.state(self.network.state_of(number)), value)
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Lightning would drop the gradients, of which the runs' optimisers hold views."""
+
+    def on_validation_epoch_start(self) -> None:
+        for metric in self._metrics.values():
+            metric.reset()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        y, p = take(self.auc[..., None], batch.rows).squeeze(-1), self(batch)
+        counted = torch.ones_like(y) if batch.valid is None else batch.valid.to(y.dtype)
+        low = (y < LOW_AUC).to(y.dtype)
+        for name, weight in (("all", counted), ("low", counted * low), ("rest", counted * (1 - low))):
+            self._metrics[name].update(y, p, weight)
 
     def on_validation_epoch_end(self) -> None:
-        batches: Any = self.trainer.val_dataloaders
-        total, total_low, low = torch.stack(self._validation).sum(dim=0).tolist()
-        mae, rest = total / batches.count, batches.count - low
-        # Without a potent (or any other) pair to validate on, the two metrics are one.
-        balanced = (total_low / low + (total - total_low) / rest) / 2 if low and rest else mae
-        train = float(torch.stack(self._train).mean())
-        self._train, self._validation = [], []
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        metrics = {"validation_mae": mae, "validation_balanced_mae": balanced}
-        self.history.append({"epoch": self.current_epoch, "loss": train, **metrics, "rate": rate})
-        if not (mae < float("inf") and train < float("inf")):
-            raise HedflowError(
-                f"training diverged in epoch {self.current_epoch}: loss {train}, validation MAE {mae}; use a lower "
-                "learning_rate or more warmup_epochs."
+        found = torch.stack([metric.compute() for metric in self._metrics.values()]).tolist()
+        self._note_losses()
+        self._clock()
+        again = False
+        for number, run in enumerate(self.runs):
+            mae, low, rest = (values[number] for values in found)
+            # Without a potent (or any other) pair to validate on, the two metrics are one.
+            balanced = mae if math.isnan(low) or math.isnan(rest) else (low + rest) / 2
+            train = float(run.losses.mean())
+            if math.isfinite(mae) and math.isfinite(train):
+                metrics = {"validation_mae": mae, "validation_balanced_mae": balanced}
+                run.end_epoch(metrics, self.network.state_of(number) if run.would_be_best(metrics) else None)
+                continue
+            problem = (
+                f"training diverged in epoch {run.epoch}: loss {train}, validation MAE {mae}; use a lower "
+                "learning_rate or more warmup_epochs"
             )
-        # While the rate still rises nothing is trained yet: such epochs neither win nor use up patience.
-        warm = self.current_epoch >= min(self.training_settings.warmup_epochs, self.training_settings.epochs - 1)
-        if warm and metrics[self.monitor] < self.best:
-            self.best, self.best_epoch = metrics[self.monitor], self.current_epoch
-            self.best_weights = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        elif warm and self.current_epoch - self.best_epoch >= self.training_settings.patience:
+            if run.fall_back(run.settings.checkpoints.rollback, problem):
+                self.network.load(number, run.best_weights)
+                again = True
+        if again:
+            self._tie()
+        self._end_round()
+
+    def _end_round(self) -> None:
+        going = [number for number, run in enumerate(self.runs) if not run.done]
+        for number in going:
+            if self.folders[number].due(self.runs[number].epoch - 1) and not self.told():
+                self._save(number, self.runs[number])
+        if not going:
             self.trainer.should_stop = True
-        self.log(self.monitor, metrics[self.monitor], batch_size=1)
+            return
+        if len(going) < len(self.runs):
+            self._keep(going)
+        self.batches.begin([run.epoch for run in self.runs], [run.batch for run in self.runs])
+        if self.told():
+            self._interrupt()
 
-    def configure_optimizers(self) -> Any:
-        settings = self.training_settings
-        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.highest_rate, fused=True)
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimiser, factor=settings.plateau_factor, patience=settings.plateau_patience
-        )
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": plateau, "monitor": self.monitor}}
+    def _keep(self, going: list[int]) -> None:
+        """Let the runs that are done leave the stack."""
+        self.runs, self.folders = [self.runs[n] for n in going], [self.folders[n] for n in going]
+        self.network.select(going)
+        chosen = torch.tensor(going)
+        self.loss.select(chosen)
+        self.batches.select(going)
+        self.validation.select(going)
+        for name in ("cells", "drugs", "auc", "weight"):
+            values = getattr(self, name)
+            if len(values) > 1:
+                setattr(self, name, values[chosen.to(values.device)])
+        self._tie()
 
-    def optimizer_step(self, epoch: int, batch: int, optimiser: Any, closure: Any = None) -> None:
-        """A step, at a rate that rises linearly over the warm-up."""
-        batches: Any = self.trainer.train_dataloader
-        steps = self.training_settings.warmup_epochs * len(batches)
-        if self.global_step < steps:
-            for group in optimiser.param_groups:
-                group["lr"] = self.highest_rate * (self.global_step + 1) / steps
-        optimiser.step(closure=closure)
+    def _note_losses(self) -> None:
+        """Add the losses of the batches since the last time to the runs'."""
+        if not self._losses:
+            return
+        losses = torch.stack([values for values, _ in self._losses]).cpu()
+        for number, run in enumerate(self.runs):
+            had = torch.tensor([sizes[number] > 0 for _, sizes in self._losses])
+            run.losses = torch.cat([run.losses, losses[had, number]])
+        self._losses = []
+
+    def _clock(self) -> None:
+        """Share the time since the last time among the runs."""
+        now = time.monotonic()
+        for run in self.runs:
+            run.seconds += (now - self._started) / len(self.runs)
+        self._started = now
+
+    def configure_optimizers(self) -> None:
+        """None of Lightning's: each run has its own (`RunState.tie`)."""
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
+        valid = None if batch.valid is None else batch.valid.to(device, non_blocking=True)
+        return Batch(batch.rows.to(device, non_blocking=True), valid, batch.sizes)
+
+
+def _shared(tensors: list[Tensor]) -> Tensor:
+    """(runs, ...), or (1, ...) where all runs have the same."""
+    if all(tensor is tensors[0] or torch.equal(tensor, tensors[0]) for tensor in tensors[1:]):
+        return tensors[0][None]
+    longest = max(tensors, key=len)
+    return torch.stack([tensor if len(tensor) else torch.ones_like(longest) for tensor in tensors])

@@ -1,37 +1,71 @@
-"""One run of a plan: split, scale, train, predict the held-out rows, write two files."""
+"""Runs of a plan: split, scale, train, predict the held-out rows, write two files a run."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import logging
+import os
 import resource
+import sys
 import time
-import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 
 from hedflow import HedflowError
 from hedflow.alignment import Alignment, fit_alignment
 from hedflow.bundle import Bundle, open_bundle
-from hedflow.config import Model, Split, Training
+from hedflow.config import Split, Training, parse_model
 from hedflow.files import write_json, write_parquet
-from hedflow.losses import make_loss
-from hedflow.models.uno import Uno
+from hedflow.models import find
+from hedflow.models.settings import KindSettings, ModelSettings
 from hedflow.provenance import versions
 from hedflow.splits import Rows, make_rows
-from hedflow.training.inputs import Batches, Inputs, make_inputs
-from hedflow.training.module import LOW_AUC, DrugResponse
+from hedflow.training.devices import device_name
+from hedflow.training.estimate import fit_estimator, predict_estimator
+from hedflow.training.fit import Ear, Job, Trained, align_inputs, fit_stack
+from hedflow.training.inputs import make_inputs, row_weights
+from hedflow.training.module import LOW_AUC, Interrupted
 
-PREDICT_ROWS = 65_536
+# sysexits.h, EX_TEMPFAIL: "I have saved my state; run me again", which the executor `worksteal` understands.
+GO_ON_LATER = 75
 
 
-def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str | Path, record: str | Path) -> None:
+@dataclass(frozen=True)
+class _Run:
+    """A run of the plan, ready to be trained."""
+
+    name: str
+    digest: str
+    spec: dict[str, Any]
+    bundle: Bundle
+    rows: Rows
+    alignment: Alignment | None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of it: the predictions of rows, what the record says of it, seconds of its training, rows trained."""
+
+    predict: Callable[[np.ndarray], np.ndarray]
+    about: dict[str, Any]
+    seconds: float
+    rows: int
+    device: torch.device
+
+
+def train_run(
+    bundle: str | Path,
+    plan: str | Path,
+    run: str,
+    predictions: str | Path,
+    record: str | Path,
+    checkpoints: str | Path | None = None,
+) -> None:
     """Train run `run` of a plan and write its predictions and its record.
 
     Args:
@@ -39,131 +73,180 @@ def train_run(bundle: str | Path, plan: str | Path, run: str, predictions: str |
         plan: plan.parquet of the experiment.
         predictions: written: `schemas.PREDICTIONS`, one row a test row.
         record: written: JSON with spec, metrics, history, timings, versions, device.
+        checkpoints: folder of the run's checkpoints; None = it saves nothing.
+
+    Raises:
+        SystemExit: with `GO_ON_LATER` after SIGTERM: the run is saved, and goes on when it is trained again.
     """
-    started = time.time()
-    row = _plan_row(plan, run)
-    spec = json.loads(row["spec"])
-    split, model, training = Split(**spec["split"]), Model(**spec["model"]), Training(**spec["training"])
-    opened = open_bundle(bundle)
-    rows = make_rows(split, spec["label"], opened)
-    pl.seed_everything(spec["seed"], verbose=False)
+    train_runs(bundle, plan, {run: (Path(predictions), Path(record))}, {run: checkpoints})
+
+
+def train_runs(
+    bundle: str | Path,
+    plan: str | Path,
+    files: Mapping[str, tuple[Path, Path]],
+    checkpoints: Mapping[str, str | Path | None] | None = None,
+) -> None:
+    """Train runs that share model, loss and training settings at once.
+
+    A run that diverges is written as failed, with the reason and no predictions; the others go on.
+
+    Args:
+        files: by run, its predictions and its record. checkpoints: by run, its folder of them.
+    """
+    ear = Ear()
+    with ear.listening():
+        _train_runs(bundle, plan, files, checkpoints or {}, ear)
+
+
+def _train_runs(
+    bundle: str | Path,
+    plan: str | Path,
+    files: Mapping[str, tuple[Path, Path]],
+    checkpoints: Mapping[str, str | Path | None],
+    ear: Ear,
+) -> None:
+    started, opened = time.monotonic(), open_bundle(bundle)
+    specs = {name: _plan_row(plan, name) for name in files}
+    model, training, loss = _shared(specs)
     torch.set_num_threads(training.threads)
-    loaded = time.time()
-    alignment = None
-    if training.align is not None:
-        alignment = fit_alignment(opened.response.iloc[rows.train], training.align)
-    module, device = fit(opened, rows, model, training, spec["loss"], spec["alpha"], spec["seed"], alignment)
-    trained = time.time()
-    auc_pred = predict(module, rows.test, device)
-    if alignment is not None:
-        auc_pred = alignment.to_own(auc_pred, opened.response["source"].to_numpy()[rows.test])
-    write_parquet(predictions, pd.DataFrame({"row": rows.test, "auc_pred": auc_pred}))
+    runs = [_ready(name, digest, spec, opened, training) for name, (digest, spec) in specs.items()]
+    if isinstance(model, ModelSettings) and find(model.kind).network:
+        outcomes = _train_networks(runs, model, training, loss, checkpoints, ear)
+    else:
+        outcomes = [_train_estimator(run, model, training) for run in runs]
+    load = (time.monotonic() - started - sum(outcome.seconds for outcome in outcomes)) / len(runs)
+    for run, outcome in zip(runs, outcomes, strict=True):
+        _write(run, outcome, {"load": max(load, 0.0), "together": len(runs)}, *files[run.name])
+
+
+def _shared(specs: Mapping[str, tuple[str, dict[str, Any]]]) -> tuple[KindSettings, Training, str]:
+    """Model, training settings and loss of all the runs."""
+    first = next(iter(specs.values()))[1]
+    for name, (_, spec) in specs.items():
+        if any(spec[key] != first[key] for key in ("model", "training", "loss")):
+            raise HedflowError(f"{name} and {next(iter(specs))} differ in model, loss or training: no stack of runs.")
+    return parse_model(first["model"]), Training(**first["training"]), str(first["loss"])
+
+
+def _ready(name: str, digest: str, spec: dict[str, Any], bundle: Bundle, training: Training) -> _Run:
+    rows = make_rows(Split(**spec["split"]), spec["label"], bundle)
+    align = training.align
+    alignment = None if align is None else fit_alignment(bundle.response.iloc[rows.train], align)
+    return _Run(name, digest, spec, bundle, rows, alignment)
+
+
+def _train_networks(
+    runs: list[_Run],
+    model: ModelSettings,
+    training: Training,
+    loss: str,
+    checkpoints: Mapping[str, str | Path | None],
+    ear: Ear,
+) -> list[_Outcome]:
+    """Raises: SystemExit with `GO_ON_LATER` after SIGTERM."""
+    jobs = []
+    for run in runs:
+        inputs = make_inputs(run.bundle, run.rows, model, run.spec.get("weights"))
+        about = {"spec": run.spec, "versions": versions(), "bundle": run.bundle.digest}
+        where = checkpoints.get(run.name)
+        folder = None if where is None else Path(where)
+        inputs = align_inputs(inputs, run.bundle, run.alignment)
+        jobs.append(Job(run.name, run.rows, inputs, run.spec["alpha"], run.spec["seed"], run.digest, about, folder))
+    try:
+        trained = fit_stack(jobs, model, training, loss, ear)
+    except Interrupted:
+        names = ", ".join(run.name for run in runs)
+        print(f"{names}: told to end; saved, and goes on from there when it is run again.", file=sys.stderr, flush=True)
+        raise SystemExit(GO_ON_LATER) from None
+    return [_outcome(job, one) for job, one in zip(jobs, trained, strict=True)]
+
+
+def _outcome(job: Job, trained: Trained) -> _Outcome:
+    state, rows = trained.state, len(job.rows.train)
+    best = state.history[state.best_epoch] if state.best_epoch >= 0 else {}
+    about = {
+        "status": "failed" if state.failure else "trained",
+        "reason": state.failure,
+        # Columns that the network saw; a gene set may not be wholly in the data.
+        "inputs": {"cell": job.inputs.cells.shape[1], "drug": job.inputs.drugs.shape[1]},
+        "parameters": trained.parameters,
+        "best": {
+            "epoch": state.best_epoch,
+            "monitor": state.monitor,
+            "validation_mae": best.get("validation_mae"),
+            "validation_balanced_mae": best.get("validation_balanced_mae"),
+        },
+        "history": state.history,
+        "resumed": state.resumed,
+        "rollbacks": state.rollbacks,
+        "notes": trained.notes,
+        "precision": str(trained.precision).removeprefix("torch."),
+    }
+    passed = len(state.history) * min(rows, state.settings.epoch_rows or rows)
+    return _Outcome(trained.predict, about, state.seconds, passed, trained.device)
+
+
+def _train_estimator(run: _Run, model: KindSettings, training: Training) -> _Outcome:
+    started = time.monotonic()
+    spec, weights = run.spec, row_weights(run.bundle, run.spec.get("weights"))
+    own = weights[run.rows.train].astype(np.float64) if len(weights) else None
+    estimator, about = fit_estimator(run.bundle, run.rows, model, training, spec["seed"], run.alignment, own)
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        return predict_estimator(estimator, rows)
+
+    about = {"status": "trained", "reason": None, **about}
+    return _Outcome(predict, about, time.monotonic() - started, len(run.rows.train), torch.device("cpu"))
+
+
+def _write(run: _Run, outcome: _Outcome, shared: Mapping[str, Any], predictions: Path, record: Path) -> None:
+    """Predict a run's test rows and write its two files."""
+    started, test, response = time.monotonic(), run.rows.test, run.bundle.response
+    auc_pred = np.full(len(test), np.nan, np.float32)
+    if outcome.about["status"] == "trained":
+        auc_pred = outcome.predict(test)
+        if run.alignment is not None:
+            auc_pred = run.alignment.to_own(auc_pred, response["source"].to_numpy()[test])
+    write_parquet(predictions, pd.DataFrame({"row": test, "auc_pred": auc_pred}))
     write_json(
         record,
         {
-            "run": run,
-            "digest": row["digest"],
-            "bundle": opened.digest,
-            "spec": spec,
-            "rows": {name: len(getattr(rows, name)) for name in ("train", "validation", "test")},
-            # Columns that the network saw; a gene set may not be wholly in the data.
-            "inputs": {"cell": module.cells.shape[1], "drug": module.drugs.shape[1]},
-            "parameters": sum(p.numel() for p in module.network.parameters()),
-            "metrics": _metrics(opened.response["auc"].to_numpy()[rows.test], auc_pred),
-            "best": {
-                "epoch": module.best_epoch,
-                "monitor": module.monitor,
-                "validation_mae": module.history[module.best_epoch]["validation_mae"],
-                "validation_balanced_mae": module.history[module.best_epoch]["validation_balanced_mae"],
-            },
-            "alignment": None if alignment is None else alignment.summary(),
-            "history": module.history,
+            "run": run.name,
+            "digest": run.digest,
+            "bundle": run.bundle.digest,
+            "spec": run.spec,
+            "rows": {name: len(getattr(run.rows, name)) for name in ("train", "validation", "test")},
+            "metrics": _metrics(response["auc"].to_numpy()[test], auc_pred),
+            **outcome.about,
+            "alignment": None if run.alignment is None else run.alignment.summary(),
+            "together": shared["together"],
             "seconds": {
-                "load": round(loaded - started, 3),
-                "train": round(trained - loaded, 3),
-                "predict": round(time.time() - trained, 3),
+                "load": round(shared["load"], 3),
+                "train": round(outcome.seconds, 3),
+                "predict": round(time.monotonic() - started, 3),
             },
-            "rows_per_second": round(_rows_trained(module, rows, training) / (trained - loaded), 1),
+            "rows_per_second": round(outcome.rows / max(outcome.seconds, 1e-9), 1),
             "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-            "device": _device_name(device),
+            "device": device_name(outcome.device),
+            "host": os.uname().nodename,
             "versions": versions(),
         },
     )
 
 
-def _plan_row(plan: str | Path, run: str) -> dict[str, Any]:
-    table = pd.read_parquet(plan, filters=[("run", "==", run)])
+def _plan_row(plan: str | Path, run: str) -> tuple[str, dict[str, Any]]:
+    """Digest and spec of a run."""
+    table = pd.read_parquet(plan, columns=["run", "digest", "spec"], filters=[("run", "==", run)])
     if len(table) != 1:
         raise HedflowError(f"{plan}: expected one run called {run}, found {len(table)}; make the plan anew.")
-    return {str(key): value for key, value in table.iloc[0].items()}
-
-
-def fit(
-    bundle: Bundle,
-    rows: Rows,
-    model: Model,
-    training: Training,
-    loss: str,
-    alpha: float | None,
-    seed: int,
-    alignment: Alignment | None = None,
-) -> tuple[DrugResponse, torch.device]:
-    """Train a model on `rows.train`; returns the module with its best weights by `training.monitor`, and its device.
-
-    With `alignment` the model learns and predicts AUC on the reference source's scale.
-    """
-    inputs = make_inputs(bundle, rows, model)
-    if alignment is not None:
-        aligned = alignment.to_reference(inputs.auc.numpy(), bundle.response["source"].to_numpy())
-        inputs = dataclasses.replace(inputs, auc=torch.from_numpy(aligned))
-    start = float(np.clip(inputs.auc.numpy()[rows.train].mean(), 0.01, 0.99))
-    module = DrugResponse(make_network(inputs, model, start), make_loss(loss, alpha), inputs, training)
-    accelerator = training.device
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise HedflowError("training.device is cuda, but PyTorch finds no CUDA device here; use auto or cpu.")
-    with _quiet():
-        trainer = pl.Trainer(
-            accelerator="gpu" if accelerator == "cuda" else "cpu",
-            devices=1,
-            max_epochs=training.epochs,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-        batches = Batches(rows.train, training.batch_size, seed=seed, limit=training.epoch_rows)
-        trainer.fit(module, batches, Batches(rows.validation, PREDICT_ROWS))
-    module.network.load_state_dict(module.best_weights)
-    return module, torch.device(accelerator)
-
-
-def make_network(inputs: Inputs, model: Model, start: float = 0.5) -> Uno:
-    """The network for the inputs' widths; its output begins at `start` (AUC)."""
-    return Uno(
-        inputs.cells.shape[1],
-        inputs.drugs.shape[1],
-        model.width,
-        model.tower_depth,
-        model.head_depth,
-        model.dropout,
-        start,
-    )
-
-
-def predict(module: DrugResponse, rows: np.ndarray, device: torch.device) -> np.ndarray:
-    """Predicted AUC (float32) of the response's rows, in their order."""
-    module.to(device).eval()
-    with torch.inference_mode():
-        parts = [module(batch.to(device)).cpu() for batch in Batches(rows, PREDICT_ROWS)]
-    predicted: np.ndarray = torch.cat(parts).float().numpy()
-    return predicted
+    return str(table["digest"].iloc[0]), json.loads(table["spec"].iloc[0])
 
 
 def _metrics(auc: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
     """A run's own figures; the analysis pools the runs and is not imported here, lest its changes retrain."""
+    if np.isnan(predicted).any():
+        return dict.fromkeys(("mae", "rmse", "r2", "mae_low", "mae_rest"))
     error = np.abs(predicted - auc).astype(np.float64)
     spread = ((auc - auc.mean()) ** 2).sum()
     low = auc < LOW_AUC
@@ -174,24 +257,3 @@ def _metrics(auc: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
         "mae_low": float(error[low].mean()) if low.any() else None,
         "mae_rest": float(error[~low].mean()) if not low.all() else None,
     }
-
-
-def _rows_trained(module: DrugResponse, rows: Rows, training: Training) -> int:
-    return len(module.history) * min(len(rows.train), training.epoch_rows or len(rows.train))
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-class _quiet:
-    """Silences Lightning's banners and its advice about loader processes, which there are none of."""
-
-    def __enter__(self) -> None:
-        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-        self.caught = warnings.catch_warnings()
-        self.caught.__enter__()
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-
-    def __exit__(self, *error: object) -> None:
-        self.caught.__exit__(None, None, None)

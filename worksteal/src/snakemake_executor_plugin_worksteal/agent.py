@@ -25,7 +25,7 @@ from . import processes
 from .ahead import Ahead, kind_of, runner_of
 from .channel import Channel, ChannelError, connect
 from .core import Capacity, Core
-from .messages import Give, Impossible, Recall, Report, Send, Start, Withdrawn
+from .messages import Give, Impossible, Recall, Report, Save, Send, Start, Withdrawn
 from .node import Node, find_node, masks
 from .runner import Runner, RunnerDied
 from .session import Session, SessionError, read_session, remove_socket, task_environment
@@ -39,8 +39,9 @@ SHORTEST_S = 0.0002
 BRISK_S = 0.01
 LATER = 1.02
 STATISTICS_S = 5.0
-# What tasks get between SIGTERM and SIGKILL where nobody waits for them.
-PARTING_S = 2.0
+# What tasks get between SIGTERM and SIGKILL where nobody waits for them, and at most where this agent was told to end:
+# less than Snakemake waits for what a dead pool leaves.
+PARTING_S, TOLD_S = 2.0, 8.0
 GONE = "Snakemake is gone"
 STATUS_S = 0.5
 # Forks that wait for a script in advance: two a slot and two more, since half of them are made at a time; at most this.
@@ -49,6 +50,10 @@ MOST_SPARES = 8
 
 class Stop(Exception):
     """The pool has to end."""
+
+
+class Told(Stop):
+    """By a signal."""
 
 
 class Agent:
@@ -120,7 +125,7 @@ class Agent:
         except Stop as stop:
             # Snakemake is gone, or this agent was told to end by a signal: nobody waits for an orderly end.
             ignore_signals()
-            self._end_tasks(PARTING_S)
+            self._end_tasks(min(self.session.grace_s, TOLD_S) if isinstance(stop, Told) else PARTING_S)
             if stop.args[0].startswith(GONE):
                 remove_socket(self.session.address)
             self.transport.abort(str(stop))
@@ -165,7 +170,7 @@ class Agent:
             self.core.submit(now, [task for message in messages if message[0] == "submit" for task in message[1]])
             for message in messages:
                 if message[0] == "withdraw":
-                    self.core.withdraw(now)
+                    self.core.withdraw(now, save=message[1])
                 elif message[0] == "bye":
                     self.ending = message[1]
                     for rank in range(1, self.transport.size):
@@ -213,6 +218,9 @@ class Agent:
                 self._tell(("results", [result for _, _, result in effect.items]))
             elif isinstance(effect, Recall):
                 self.ahead.recall(effect.ids)
+            elif isinstance(effect, Save):
+                for runner in self.runners.values():
+                    runner.save()
             elif isinstance(effect, Withdrawn):
                 self._tell(("withdrawn", list(effect.ids)))
             elif isinstance(effect, Impossible):
@@ -341,7 +349,7 @@ def main(arguments: list[str] | None = None) -> int:
     transport: Transport = Mpi() if given.mpi else Alone()
 
     def stop(number: int, frame: Any) -> None:
-        raise Stop(f"signal {signal.Signals(number).name}")
+        raise Told(f"signal {signal.Signals(number).name}")
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)

@@ -40,6 +40,7 @@ from .messages import (
     Recall,
     Report,
     Room,
+    Save,
     Send,
     Start,
     Status,
@@ -216,13 +217,13 @@ class Core:
         self._route(tasks)
         self._settle(now)
 
-    def withdraw(self, now: float) -> None:
-        """At the root: give up all that has been submitted and has not begun anywhere."""
-        upto = max(self._unfinished, default=-1)
-        self._on_withdraw(now, self.root, Withdraw(upto))
+    def withdraw(self, now: float, *, save: bool = False) -> None:
+        """At the root: give up all that has been submitted and has not begun anywhere; save: tell the rest to save."""
+        message = Withdraw(max(self._unfinished, default=-1), save)
+        self._on_withdraw(now, self.root, message)
         for rank in self._alive:
             if rank != self.rank:
-                self._send(rank, Withdraw(upto))
+                self._send(rank, message)
         self._settle(now)
 
     def message(self, now: float, source: int, message: Any) -> None:
@@ -608,6 +609,8 @@ class Core:
         ahead = [number for number in self._ahead if number <= self._withdrawn_upto]
         if ahead:
             self._effects.append(Recall(ahead))
+        if message.save:
+            self._effects.append(Save())
 
     def _withdrew(self, ids: Sequence[int]) -> None:
         if ids and self.rank == self.root:

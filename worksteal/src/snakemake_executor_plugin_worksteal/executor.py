@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from .launch import Launch, LaunchError, choose_launch
 from .node import NodeError, find_devices
+from .pieces import Pieces, next_piece
 from .session import FILE, SOCKET_FOLDER, Session, SessionError, make_secret, remove_socket
 from .tasks import Result, Task
 
@@ -46,6 +47,7 @@ class Entry:
     rule: str
     submitted: float
     fast: bool
+    pieces: Pieces = field(default_factory=Pieces)
 
 
 class Executor(RealExecutor):  # type: ignore[misc]
@@ -60,8 +62,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
         self._numbers = itertools.count()
         self._pool: Pool | None = None
         self._ended = False
-        self._draining = False
-        self._done = self._failed = self._running = 0
+        self._draining = self._saving = False
+        self._done = self._failed = self._running = self._later = self._unfinished = self._begun = 0
         self._waits = {"mean": 0.0, "max": 0.0}
         self._lock = threading.Lock()
         if self.workflow.remote_execution_settings.immediate_submit:
@@ -142,9 +144,13 @@ class Executor(RealExecutor):  # type: ignore[misc]
                 self._entries[number] = Entry(info, rule, time.time(), self.converter.is_fast(job))
             self.report_job_submission(info)
             tasks.append(task)
+        self._submit(tasks)
+
+    def _submit(self, tasks: list[Task]) -> None:
+        assert self._pool is not None
         self._pool.submit(tasks)
         if self._draining:
-            self._pool.withdraw()
+            self._pool.withdraw(save=self._saving)
 
     async def _prepare(self, jobs: list[Any]) -> list[Exception | None]:
         """Let Snakemake prepare the jobs whose own process would otherwise do it; what went wrong, by job."""
@@ -218,8 +224,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
         )
 
     def _follow_sigterm(self) -> None:
-        """SIGTERM lets running jobs finish, as with Snakemake's own executors; jobs that wait in the pool have not
-        begun.
+        """SIGTERM lets running jobs finish, as with Snakemake's own executors, but for those that can go on later; jobs
+        that wait in the pool have not begun.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -228,16 +234,17 @@ class Executor(RealExecutor):  # type: ignore[misc]
         def follow(number: int, frame: Any) -> None:
             if callable(snakemakes):
                 snakemakes(number, frame)
-            self._drain()
+            self._drain(save=True)
 
         signal.signal(signal.SIGTERM, follow)
 
-    def _drain(self) -> None:
-        """Begin nothing more."""
+    def _drain(self, *, save: bool = False) -> None:
+        """Begin nothing more; save: and have what can go on another time save its state and end."""
         self._draining = True
+        self._saving = self._saving or save
         if self._pool is not None:
             # Not here: a signal handler may have interrupted whoever holds the pool's lock.
-            threading.Thread(target=self._pool.withdraw, daemon=True).start()
+            threading.Thread(target=self._pool.withdraw, kwargs={"save": self._saving}, daemon=True).start()
 
     # Callbacks out (the pool's thread)
 
@@ -258,16 +265,60 @@ class Executor(RealExecutor):  # type: ignore[misc]
         """A task has ended."""
         with self._lock:
             entry = self._entries.pop(task.id)
-        self.trace.task(task.name, entry.rule, result)
         self._count_wait(max(0.0, result.started - entry.submitted))
+        entry.pieces.add(result)
+        if result.later and self._goes_on(task, entry, result):
+            return
+        self.trace.task(task.name, entry.rule, result, entry.pieces.seconds)
+        if result.told and result.status is None:
+            self._unfinished += 1
+            self._forget([entry], complete=False)
+            return
         if result.ok:
             self._done += 1
-            self._learn(entry.rule, result.ended - result.started)
+            self._learn(entry.rule, entry.pieces.seconds)
             self.report_job_success(entry.info)
             return
         self._failed += 1
         job = entry.info.job
         self.report_job_error(entry.info, msg=describe_failure(result), **self._about(job, result))
+
+    def _goes_on(self, task: Task, entry: Entry, result: Result) -> bool:
+        """A job has saved its state: run it again, or leave it for another run; False if it never gets on."""
+        pieces = entry.pieces
+        last = self._draining or self._ended
+        if not last and pieces.fruitless > (self.settings.resume_attempts or 0):
+            result.reason = pieces.why_no_more(task.payload.resume, result.reason)
+            return False
+        self.trace.piece(task.name, entry.rule, result)
+        if last:
+            self._leave([entry])
+            return True
+        why = f", as it {result.reason}," if result.reason else ""
+        self.log(f"worksteal: {task.name} has saved its state{why} and goes on")
+        entry.submitted = time.time()
+        number = next(self._numbers)
+        with self._lock:
+            self._entries[number] = entry
+        logs = [] if entry.info.job.is_group() else list(map(str, entry.info.job.log))
+        self._submit([next_piece(task, number, pieces.number, logs)])
+        return True
+
+    def _leave(self, entries: list[Entry]) -> None:
+        """Jobs that go on in another run. What they have made of their output is removed, so that the next run repeats
+        them, whatever its options.
+        """
+        self._later += len(entries)
+        for entry in entries:
+            self.trace.leave()
+            complete = not self.workflow.execution_settings.keep_incomplete
+            try:
+                if complete:
+                    self.converter.discard_output(entry.info.job)
+            except OSError as error:
+                self.log(f"worksteal: output of a job that goes on later cannot be removed: {error}", warning=True)
+                complete = False
+            self._forget([entry], complete=complete)
 
     def handle_job_error(self, job: Any) -> None:
         """Snakemake counts a job as failed, for whatever reason: without --keep-going nothing more is to begin."""
@@ -286,22 +337,29 @@ class Executor(RealExecutor):  # type: ignore[misc]
         about["all output"] = relative(Path(result.log)) if result.log else "none was printed"
         return about
 
-    def withdrawn(self, tasks: list[Task]) -> None:
-        """Tasks that have not begun and will not: Snakemake forgets them, as if they had never been handed over."""
+    def withdrawn(self, tasks: list[Task], *, begun: bool) -> None:
+        """Tasks that will not begin; begun: some of them may have done so in a pool that has died."""
         with self._lock:
-            found = [self._entries.pop(task.id, None) for task in tasks]
+            found = [self._entries.pop(task.id) for task in tasks if task.id in self._entries]
+        self._leave([entry for entry in found if entry.pieces.number])
+        others = [entry for entry in found if not entry.pieces.number]
+        self._unfinished += len(others) if begun else 0
+        self._forget(others, complete=not begun)
+
+    def _forget(self, entries: list[Entry], *, complete: bool) -> None:
+        """Snakemake forgets jobs, as if it had never handed them over. complete: there is no output of theirs but an
+        earlier run's; else it stays marked as incomplete.
+        """
         scheduler, persistence = self.workflow.scheduler, self.workflow.persistence
         with scheduler._lock:
-            for entry in found:
-                if entry is None:
-                    continue
+            for entry in entries:
                 # Its error_callback would remove a job's old output, and try it again if it may be tried again.
                 job = entry.info.job
                 scheduler.running.discard(job)
                 scheduler.failed.add(job)
                 scheduler._free_resources(job)
                 for one in job.jobs if job.is_group() else [job]:
-                    for path in one.output:
+                    for path in one.output if complete else ():
                         persistence._unmark_incomplete(str(path))
         scheduler._open_jobs.release()
 
@@ -340,12 +398,18 @@ class Executor(RealExecutor):  # type: ignore[misc]
         """A moment has passed."""
         if self.workflow.scheduler._errors and not self._draining and not self.workflow.execution_settings.keep_going:
             self._drain()  # a local rule has failed
+        self._count()
+        if self.progress is not None:
+            self.progress.tick()
+
+    def _count(self) -> None:
+        """How many jobs wait or run, are finished, or go on in another run."""
         waiting = len(self._entries)
         running = min(self._running, waiting)
-        self.trace.counter(time.time(), queued=waiting - running, running=running, finished=self._done + self._failed)
+        counts = {"queued": waiting - running, "running": running, "finished": self._done + self._failed}
+        self.trace.counter(time.time(), **counts, later=self._later)
         if self.progress is not None:
-            self.progress.update(self._done, running, waiting - running, self._failed)
-            self.progress.tick()
+            self.progress.update(self._done, running, waiting - running, self._failed, self._later)
 
     def broken(self, error: Exception) -> None:
         """The pool cannot go on."""
@@ -356,8 +420,9 @@ class Executor(RealExecutor):  # type: ignore[misc]
         (self.logger.warning if warning else self.logger.info)(text)
 
     def _count_wait(self, seconds: float) -> None:
-        """Seconds between the hand-over of a job and its start; to be called before the job is counted as ended."""
-        self._waits["mean"] += (seconds - self._waits["mean"]) / (self._done + self._failed + 1)
+        """Seconds between the hand-over of a job and its start."""
+        self._begun += 1
+        self._waits["mean"] += (seconds - self._waits["mean"]) / self._begun
         self._waits["max"] = max(self._waits["max"], seconds)
 
     def _learn(self, rule: str, seconds: float) -> None:
@@ -379,7 +444,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
         if self._pool is None or self._ended:
             return
         self._ended = True
-        unfinished = self._pool.stop(kill=kill)
+        unfinished = self._unfinished + len(self._pool.stop(kill=kill))
+        self._count()
         if self.progress is not None:
             self.progress.close()
         with suppress(OSError):
@@ -390,8 +456,10 @@ class Executor(RealExecutor):  # type: ignore[misc]
         write_durations(self.base / DURATIONS, self.durations)
         if self.settings.trace:
             self._draw(summary)
-        if unfinished and kill:
-            self.log(f"worksteal: {count(len(unfinished), 'job')} had not finished")
+        if unfinished and (kill or self._draining):
+            self.log(f"worksteal: {count(unfinished, 'job')} had not finished")
+        if self._later:
+            self.log(f"worksteal: {count(self._later, 'job')} will go on later, when the workflow is run again")
 
     def _draw(self, summary: dict[str, Any]) -> None:
         """The figure of a traced run, if matplotlib is here."""

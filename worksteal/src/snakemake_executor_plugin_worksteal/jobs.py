@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import tempfile
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 from .executor import Executor, wildcards_of
 from .tasks import Benchmark, Order, Script, Task
+from .tended import remove_old
 
 DEVICE_RESOURCES = ("gpu", "gpus")
 SYSTEM_TMPDIR = "system_tmpdir"
@@ -105,6 +107,14 @@ class Converter:
         finally:
             del job.remove_existing_output
 
+    def discard_output(self, job: Any) -> None:
+        """Remove what a job has made of its output so far, as before it begins anew. OSError if that cannot be done."""
+        for one in job.jobs if job.is_group() else [job]:
+            remove_old(removable(one.output))
+            for path in one.output:
+                if is_flagged(path, "update"):
+                    self.workflow.persistence.restore_output(Path(path))
+
     def evaluate_tmpdir(self, job: Any) -> None:
         """Give a fast-path job the resource that Snakemake leaves open for jobs elsewhere."""
         resources = job.resources
@@ -150,7 +160,8 @@ class Converter:
         limits: dict[str, Any] = {
             "limit_s": self.stated(job, "runtime") * 60.0,
             "limit_mb": 0 if self.executor.workflow.executor_settings.no_memory_limit else self.stated(job, "mem_mb"),
-            "remove": old_output(job) if fast else (),
+            "remove": removable([*job.output, *job.log]) if fast else (),
+            "resume": str(job.resources.get("resume", "")),
             "log": str(self.logs / f"{file_name(job)}-{number}.log"),
             "threads": max(1, int(job.threads)),
         }
@@ -249,9 +260,9 @@ async def keep_output() -> None:
     """Remove nothing."""
 
 
-def old_output(job: Any) -> tuple[str, ...]:
-    """What is to be removed before a job begins, as Job.remove_existing_output does; folders end with a slash."""
-    files = [path for path in (*job.output, *job.log) if not is_flagged(path, "update")]
+def removable(files: Iterable[Any]) -> tuple[str, ...]:
+    """Which files are removed before a job begins, as Job.remove_existing_output does; folders end with a slash."""
+    files = [path for path in files if not is_flagged(path, "update")]
     return tuple(f"{path}/" if is_flagged(path, "directory") else str(path) for path in files)
 
 

@@ -96,9 +96,10 @@ class Status(NamedTuple):
 
 
 class Withdraw(NamedTuple):
-    """Give up every task up to this number that has not begun."""
+    """Give up every task up to this number that has not begun; `save`: and have those that run go on another time."""
 
     upto: int
+    save: bool = False
 
 
 class Withdrew(NamedTuple):
@@ -160,6 +161,10 @@ class Recall(NamedTuple):
     """Bring back those of these tasks, taken ahead, that have not begun (`Core.put_back`)."""
 
     ids: list[int]
+
+
+class Save(NamedTuple):
+    """Tell the tasks that run here, and can, to save their state and end."""
 
 
 class Impossible(NamedTuple):

@@ -39,7 +39,7 @@ class Client(Protocol):
 
     def started(self, nodes: list[dict[str, Any]]) -> None: ...
     def finished(self, task: Task, result: Result) -> None: ...
-    def withdrawn(self, tasks: list[Task]) -> None: ...
+    def withdrawn(self, tasks: list[Task], *, begun: bool) -> None: ...
     def again(self, tasks: list[Task]) -> list[int]: ...
     def impossible(self, task: Task, why: str) -> None: ...
     def event(self, name: str, rank: int, when: float, details: dict[str, Any]) -> None: ...
@@ -87,17 +87,25 @@ class Pool:
             self._open.update((task.id, task) for task in tasks)
             self._send(("submit", tasks))
 
-    def withdraw(self) -> None:
-        """Take back what has not begun; `Client.withdrawn` says which tasks that is."""
+    def withdraw(self, *, save: bool = False) -> None:
+        """Take back what has not begun; `Client.withdrawn` says which tasks that is.
+
+        save: have tasks that run and can go on another time (`Order.resume`) save their state and end.
+        """
         with self._lock:
             self._draining = True
             if self._channel is not None:
-                self._send(("withdraw",))
+                self._send(("withdraw", save))
                 return
             tasks = list(self._open.values())
             self._open.clear()
         if tasks:
-            self.client.withdrawn(tasks)
+            self.client.withdrawn(tasks, begun=self._may_have_begun)
+
+    @property
+    def _may_have_begun(self) -> bool:
+        """Whether tasks that are open may have begun in a pool that has died since."""
+        return self.deaths > 0
 
     def stop(self, *, kill: bool) -> list[Task]:
         """End the pool, with `kill` also the tasks that run, and wait for it.
@@ -121,6 +129,8 @@ class Pool:
         orderly = not self._thread.is_alive()
         self._end_launch(wait_s=END_S if orderly else 0.0)
         self._listener.close()
+        if kill:
+            self._take_saved()
         if orderly and not self._open:
             for path in (*journals(self.folder), *self.folder.glob("launcher-*.log")):
                 if path.suffix == ".jsonl" or path.stat().st_size == 0:
@@ -264,7 +274,7 @@ class Pool:
         elif kind == "withdrawn":
             with self._lock:
                 tasks = [self._open.pop(number) for number in content[0] if number in self._open]
-            self.client.withdrawn(tasks)
+            self.client.withdrawn(tasks, begun=self._may_have_begun)
         elif kind == "impossible":
             with self._lock:
                 task = self._open.pop(content[0], None)
@@ -311,9 +321,20 @@ class Pool:
                 process.wait(patience)
                 return
 
+    def _take_saved(self) -> None:
+        """When all has been told to end: what has saved its state is to go on later, the rest has not finished."""
+        for path in self._journals():
+            for result in read_journal(path)[0]:
+                if result.later:
+                    self._finish(result)
+
+    def _journals(self) -> list[Path]:
+        """Those of the launch that is, or was last."""
+        return [path for path in journals(self.folder) if path.name.startswith(f"journal-{self.session.epoch}-")]
+
     def _read_journals(self) -> None:
         """Take over what had finished before the pool died; waits until the runners have ended their tasks."""
-        mine = [path for path in journals(self.folder) if path.name.startswith(f"journal-{self.session.epoch}-")]
+        mine = self._journals()
         deadline = time.monotonic() + END_S
         for path in mine:
             results, closed = read_journal(path)

@@ -23,6 +23,7 @@ class _Counts(NamedTuple):
     running: int
     queued: int
     failed: int
+    later: int = 0
 
 
 def duration(seconds: float) -> str:
@@ -59,9 +60,9 @@ class Progress:
         self._shown = self._closed = False
         self._handlers: list[tuple[logging.Handler, _Emit, _Emit]] = []  # with what it did before, and does now
 
-    def update(self, done: int, running: int, queued: int, failed: int) -> None:
-        """The counts of now; done are those that ended well."""
-        self._counts = _Counts(done, running, queued, failed)
+    def update(self, done: int, running: int, queued: int, failed: int, later: int = 0) -> None:
+        """The counts of now; done are those that ended well, later those that go on in another run."""
+        self._counts = _Counts(done, running, queued, failed, later)
 
     def tick(self) -> None:
         """Draw or write if it is time to."""
@@ -153,10 +154,11 @@ class Progress:
             "running": f"{counts.running:,} running",
             "queued": f"{counts.queued:,} queued",
             "failed": f"{counts.failed:,} failed" if counts.failed else "",
+            "later": f"{counts.later:,} to go on later" if counts.later else "",
             "rate": speed,
             "left": f"{left} left" if counts.running + counts.queued else "",
         }
-        for superfluous in ("", "rate", "queued", "running", "left", "failed"):
+        for superfluous in ("", "rate", "queued", "running", "later", "left", "failed"):
             parts.pop(superfluous, None)
             text = "worksteal: " + ", ".join(filter(None, parts.values()))
             if len(text) <= width:

@@ -10,13 +10,14 @@ from .messages import Room
 from .tasks import Task
 
 # A task with what it is ordered by: priority, expected seconds (longest first, unknown last), then submission (`-id`).
+# Those that go on after a piece come after all others of their priority, the fewer pieces the sooner.
 Entry = tuple[int, float, int, Task]
 ids_of = itemgetter(3)
 
 
 def entry(task: Task) -> Entry:
     """A task's place: the largest begins first."""
-    return task.priority, task.expected, -task.id, task
+    return task.priority, -float(task.pieces) if task.pieces else task.expected, -task.id, task
 
 
 def beside(free: Room, task: Task) -> Room:

@@ -138,6 +138,11 @@ class Runner:
         self._wire.send(("stop", id, reason, int(sign)))
         self._wire.flush()
 
+    def save(self) -> None:
+        """Send SIGTERM to all tasks that can go on another time (`Order.resume`), SIGKILL after the grace."""
+        self._wire.send(("save",))
+        self._wire.flush()
+
     def read(self) -> list[Result | Back | str]:
         """What has arrived, without waiting: results, tasks that come back, warnings to log.
 

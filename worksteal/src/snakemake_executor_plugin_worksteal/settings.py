@@ -84,6 +84,14 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
             "help": "How often a pool that died is started again with no job having finished in between.",
         },
     )
+    resume_attempts: Optional[int] = field(
+        default=3,
+        metadata={
+            "help": "How often a job that ends with status 75 (it has saved its state and is to be run again) is run "
+            "again in this run with no progress in between: nothing changed in the file or folder that its "
+            "rule names as resource 'resume'.",
+        },
+    )
     trace: bool = field(
         default=False,
         metadata={

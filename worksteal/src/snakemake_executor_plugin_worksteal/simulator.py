@@ -11,15 +11,18 @@ import gc
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heapify, heappop, heappush, heapreplace
+from itertools import pairwise
 from typing import Any
 
 from .core import Capacity, Core
-from .messages import Give, Impossible, Recall, Report, Send, Start, Withdrawn
-from .tasks import Task
+from .messages import Give, Impossible, Recall, Report, Save, Send, Start, Withdrawn
+from .tasks import LATER, Task
 
 AHEAD_S = 0.5  # how long a task is kept at hand
+SAVE_S = 0.2  # how long a task takes at most to save its state
+FURTHER = 1_000_000  # numbers of further pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Outcome:
     makespan: when the root knew the last task to be finished, withdrawn or impossible. all_busy: when every core of
     every living agent was first in use. busy: (time, cores in use) at each change, at most one point a `resolution`.
     messages: by the name of their class. starts: (time, rank) of each start, by task. reports: (time, rank) by task.
+    chains: the tasks that one job was, piece by piece, by the first. later: jobs that have saved their state and do not
+    go on in this pool, by their first task.
     """
 
     makespan: float = 0.0
@@ -57,6 +62,8 @@ class Outcome:
     reports: dict[int, tuple[float, int]] = field(default_factory=dict)
     withdrawn: set[int] = field(default_factory=set)
     impossible: dict[int, str] = field(default_factory=dict)
+    chains: dict[int, list[int]] = field(default_factory=dict)
+    later: set[int] = field(default_factory=set)
 
 
 def needs(task: Task) -> tuple[int, int, int]:
@@ -69,7 +76,9 @@ class Simulation:
 
     durations: seconds by task id. core: the class that is tried. resolution: seconds. checked: after every event call
     `check()` of the core that handled it, and the other laws below (AssertionError, the last events as a note). ahead:
-    tasks that each agent's driver has at hand, to begin when others end.
+    tasks that each agent's driver has at hand, to begin when others end. pieces: jobs that can go on later, by id, with
+    the seconds of each piece after the first: whoever submits hands them over again, as tasks with numbers from FURTHER
+    on, until they are done or a withdrawal has told all to save.
     """
 
     def __init__(
@@ -83,6 +92,7 @@ class Simulation:
         checked: bool = False,
         resolution: float = 0.0,
         ahead: int = 0,
+        pieces: Mapping[int, Sequence[float]] | None = None,
     ) -> None:
         self.capacities = capacities
         self.durations = durations
@@ -93,6 +103,13 @@ class Simulation:
         self.outcome = Outcome()
         self.log: deque[str] = deque(maxlen=400)
         self.submitted: dict[int, Task] = {}
+        self.saved: dict[int, float] = {}  # when each agent was last told to have its tasks save their state
+        self._pieces = {number: list(seconds) for number, seconds in (pieces or {}).items()}
+        self._first = {number: number for number in self._pieces}  # of a job's tasks, by task
+        self._piece_s: dict[int, float] = {}
+        self._next = FURTHER
+        self._ending = False
+        self._run: list[dict[int, Task]] = [{} for _ in capacities]  # tasks that run, by agent
         self._ahead = ahead
         self._at_hand: list[list[Task]] = [[] for _ in capacities]  # taken ahead, by agent
         self._checked = checked
@@ -119,9 +136,9 @@ class Simulation:
         """The root gets tasks. Ids must be above those of all earlier batches."""
         self._at(time, self._submit, tasks)
 
-    def withdraw_at(self, time: float) -> None:
-        """The root is told to give up what has not begun."""
-        self._at(time, self._withdraw)
+    def withdraw_at(self, time: float, *, save: bool = False) -> None:
+        """The root is told to give up what has not begun; save: and to have the rest save its state."""
+        self._at(time, self._withdraw, save)
 
     def kill_at(self, time: float, rank: int, detected_s: float = 0.5) -> None:
         """An agent dies; each of the others hears of it at some time up to `detected_s` later."""
@@ -154,15 +171,19 @@ class Simulation:
         heappush(self._heap, (time, self._sequence, action, arguments))
 
     def _submit(self, tasks: Sequence[Task]) -> None:
-        if self._checked:
+        if self._checked or self._pieces:
             self.submitted.update((task.id, task) for task in tasks)
+        if self._checked:
             self._note("submit", [task.id for task in tasks])
         self.cores[0].submit(self.now, tasks)
+        if self._ending:
+            self.cores[0].withdraw(self.now, save=True)
         self._obey(0)
 
-    def _withdraw(self) -> None:
-        self._note("withdraw")
-        self.cores[0].withdraw(self.now)
+    def _withdraw(self, save: bool) -> None:
+        self._note("withdraw", "and save" if save else "")
+        self._ending = self._ending or save
+        self.cores[0].withdraw(self.now, save=save)
         self._obey(0)
 
     def _kill(self, rank: int, detected_s: float) -> None:
@@ -196,20 +217,30 @@ class Simulation:
         self.cores[to].message(self.now, source, message)
         self._obey(to)
 
-    def _finish(self, rank: int, task: Task) -> None:
-        if rank in self.dead:
-            return
+    def _finish(self, rank: int, task: Task, told: bool = False) -> None:
+        if rank in self.dead or self._run[rank].pop(task.id, None) is None:
+            return  # it has saved its state meanwhile, or come to its end before it could
         if self._checked:
             self._note("end of", task.id, "at", rank)
+            self._check_saved(rank, task)
         self._count(rank, -task.cores)
+        result = LATER if told or self._pieces.get(self._first.get(task.id, -1)) else 0
         successor = next((each for each in self._at_hand[rank] if needs(each) == needs(task)), None)
         if successor is None:
-            self.cores[rank].finished(self.now, task.id, None)
+            self.cores[rank].finished(self.now, task.id, result)
         else:  # as a runner does: at once, and the core hears of it with the end
             self._at_hand[rank].remove(successor)
-            self.cores[rank].finished(self.now, task.id, None, successor.id)
+            self.cores[rank].finished(self.now, task.id, result, successor.id)
             self._begin(rank, successor)
         self._obey(rank)
+
+    def _save(self, rank: int) -> None:
+        """What runs and can go on later saves its state and ends, if it has not ended by then."""
+        self._note("save", "at", rank)
+        self.saved[rank] = self.now
+        for task in self._run[rank].values():
+            if task.id in self._first:
+                self._at(self.now + self._random.random() * SAVE_S, self._finish, rank, task, True)
 
     def _put_back(self, rank: int, number: int) -> None:
         """A task that was taken ahead has waited too long, or is called back, unless it has begun."""
@@ -240,11 +271,14 @@ class Simulation:
             elif isinstance(effect, Recall):
                 for number in effect.ids:
                     self._at(self.now + self._random.random() * self.network.latency_s, self._put_back, rank, number)
+            elif isinstance(effect, Save):
+                self._at(self.now + self.network.latency_s, self._save, rank)  # after what it calls back
             elif isinstance(effect, Report):
                 self._report(effect)
             elif isinstance(effect, Withdrawn):
                 self._settled(effect.ids)
                 self.outcome.withdrawn.update(effect.ids)
+                self.outcome.later.update(self._first[number] for number in effect.ids if number >= FURTHER)
             elif isinstance(effect, Impossible):
                 self._settled([effect.id])
                 self.outcome.impossible[effect.id] = effect.why
@@ -289,12 +323,30 @@ class Simulation:
             self._check_start(rank, task)
         self.outcome.starts.setdefault(task.id, []).append((self.now, rank))
         self._count(rank, task.cores)
-        self._at(self.now + self.durations[task.id], self._finish, rank, task)
+        self._run[rank][task.id] = task
+        seconds = self._piece_s[task.id] if task.id >= FURTHER else self.durations[task.id]
+        self._at(self.now + seconds, self._finish, rank, task)
 
     def _report(self, effect: Report) -> None:
         self._settled([number for number, _, _ in effect.items])
-        for number, rank, _ in effect.items:
+        for number, rank, result in effect.items:
             self.outcome.reports[number] = (self.now, rank)
+            if result == LATER:
+                self._go_on(number)
+
+    def _go_on(self, number: int) -> None:
+        """A job has saved its state: whoever submits hands it over again, unless the pool is to end."""
+        first = self._first[number]
+        if self._ending:
+            self.outcome.later.add(first)
+            return
+        task, left = self.submitted[number], self._pieces[first]
+        again = replace(task, id=self._next, pieces=task.pieces + 1)
+        self._next += 1
+        self._first[again.id] = first
+        self.outcome.chains.setdefault(first, [first]).append(again.id)
+        self._piece_s[again.id] = left.pop(0)
+        self._at(self.now + self.network.latency_s, self._submit, [again])
 
     def _settled(self, ids: Iterable[int]) -> None:
         outcome = self.outcome
@@ -326,6 +378,12 @@ class Simulation:
         for _, earlier in outcome.starts.get(task.id, ()):
             assert earlier in self.dead, f"task {task.id} begins at {rank} while {earlier} lives and has begun it"
 
+    def _check_saved(self, rank: int, task: Task) -> None:
+        """A task that can go on later has ended soon after its agent was told to have it do so."""
+        if task.id in self._first and self.outcome.starts[task.id][-1][0] <= self.saved.get(rank, -1.0):
+            late = self.now - self.saved[rank]
+            assert late <= SAVE_S, f"task {task.id} ran on at {rank} for {late} s after it was told to save its state"
+
     def _check_books(self) -> None:
         outcome = self.outcome
         accounted = len(outcome.reports) + len(outcome.withdrawn) + len(outcome.impossible)
@@ -351,10 +409,30 @@ class Simulation:
         outcome = self.outcome
         ends = outcome.reports.keys() | outcome.withdrawn | outcome.impossible.keys()
         assert ends == self.submitted.keys(), f"no end of tasks {sorted(self.submitted.keys() - ends)}"
+        for first in self._pieces.keys() & self.submitted.keys():
+            self._check_job(first)
         for rank, core in enumerate(self.cores):
             if rank not in self.dead:
                 assert not core.holding, f"agent {rank} still holds {sorted(core.holding)}"
                 assert core.next_tick is None, f"agent {rank} plans something at {core.next_tick}"
+                assert rank in self.saved or not self._ending, f"agent {rank} was never told to have its tasks saved"
+
+    def _check_job(self, first: int) -> None:
+        """Assert that a job in pieces is done, goes on later, or never began; and that each piece follows the last."""
+        outcome = self.outcome
+        chain = outcome.chains.get(first, [first])
+        for before, after in pairwise(chain):
+            (ended, _), starts = outcome.reports[before], outcome.starts.get(after, [])
+            assert all(begun >= ended for begun, _ in starts), f"task {after} began before {before} was reported"
+        last, later = chain[-1], first in outcome.later
+        for begun, rank in outcome.starts.get(last, []) if self._ending else []:
+            told = rank in self.dead or begun <= self.saved.get(rank, -1.0)
+            assert told, f"task {last} began at {rank} and was never told to save its state"
+        done = last in outcome.reports and not later
+        assert not done or not self._pieces[first], f"job {first} was not handed over again"
+        never = len(chain) == 1 and (first in outcome.withdrawn or first in outcome.impossible)
+        lost = last in outcome.impossible  # those who could run it have died
+        assert done + later + never + (lost and not never) == 1, f"job {first} has not one end: {chain}, later: {later}"
 
 
 def central_queue(durations: Iterable[float], slots: int) -> list[float]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
+
+# The exit status of a task that has saved its state and is to be run again (75, "temporary failure" of sysexits.h).
+LATER = os.EX_TEMPFAIL
 
 
 @dataclass(slots=True, frozen=True)
@@ -11,7 +15,8 @@ class Task:
     """One unit of work as the scheduling core sees it.
 
     cores and devices are of one node. expected is the duration in seconds that is expected (0: unknown). Tasks of one
-    affinity key prefer one node. The payload is opaque to the core (an `Order` in the real pool).
+    affinity key prefer one node. pieces is how often it has saved its state and stopped: one that goes on is a task of
+    its own, with a new id. The payload is opaque to the core (an `Order` in the real pool).
     """
 
     id: int
@@ -22,6 +27,7 @@ class Task:
     priority: int = 0
     expected: float = 0.0
     affinity: str = ""
+    pieces: int = 0
     payload: Any = None
 
 
@@ -61,6 +67,7 @@ class Order:
     sets the usual thread-count variables; environment is laid over the pool's. limit_s (seconds) and limit_mb end the
     task; 0 means no limit. log is where output is kept if there is any, and
     remove names old output that is removed first; a name that ends with a slash is a folder and all that is in it.
+    resume is the file or folder where the task keeps what it can go on from: it is told when the pool is to end.
     """
 
     command: str = ""
@@ -73,6 +80,7 @@ class Order:
     log: str = ""
     benchmark: Benchmark | None = None
     remove: tuple[str, ...] = ()
+    resume: str = ""
 
 
 # What tasks need, if they need just the same: runner, cores, memory. One that ends makes room for one that begins.
@@ -90,15 +98,19 @@ class Result:
     """What came of a task.
 
     status is the exit status (None if a signal ended it), signal the signal's number (0 if none), reason one sentence
-    where the pool ended the task or knows more than the status says. Times are seconds since the epoch on the node's
-    clock, max_rss_mb the peak resident memory of the largest process, cpu_s user plus system time. tail is the end of
-    its output, log the file that holds all of it ("" if there was none).
+    where the pool ended the task or knows more than the status says. told is whether it was told to end because the
+    pool does: then nothing but success and LATER counts as its outcome, and for all else the status is None. progress
+    is whether anything has changed in `Order.resume` (looked at only if it is to go on). Times are seconds since the
+    epoch on the node's clock, max_rss_mb the peak resident memory of the largest process, cpu_s user plus system time.
+    tail is the end of its output, log the file that holds all of it ("" if there was none).
     """
 
     id: int
     status: int | None
     signal: int = 0
     reason: str = ""
+    told: bool = False
+    progress: bool = False
     started: float = 0.0
     ended: float = 0.0
     max_rss_mb: float = 0.0
@@ -115,6 +127,11 @@ class Result:
     def ok(self) -> bool:
         """Whether the task ended with status 0, and not because it was told to end (a limit, a stop)."""
         return self.status == 0 and not self.reason
+
+    @property
+    def later(self) -> bool:
+        """Whether the task has saved its state, and is to be run again to go on."""
+        return self.status == LATER
 
     def as_dict(self) -> dict[str, Any]:
         """For the journal and the trace (JSON)."""

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .tasks import Kind, Order, Result
@@ -39,6 +39,19 @@ def remove_old(paths: Iterable[str]) -> None:
                 os.rmdir(path)
 
 
+def state_of(path: str) -> list[tuple[str, int, int, int]]:
+    """Name, number, size and time of all files at a path or below it; empty if nothing is there."""
+    found = []
+    for folder, _, names in os.walk(path):
+        found += [os.path.join(folder, name) for name in names]
+    state = []
+    for name in sorted(found) or ([path] if path else []):
+        with suppress(OSError):  # it has gone meanwhile
+            stat = os.lstat(name)
+            state.append((name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return state
+
+
 @dataclass(slots=True)
 class Tended:
     """A task that runs, or whose last processes are being ended. Moments are of time.monotonic()."""
@@ -62,6 +75,10 @@ class Tended:
     tries: int = 0  # forks that died before they had heard of it
     moved: bool = False  # its fork has gone on to another
     stopped: bool = False  # it has been told to end, and what is left of it may do so until kill_at
+    saving: bool = False  # it has been told so because it can go on another time
+    signalled: frozenset[int] = frozenset()  # its processes at that moment
+    saved: bool = False  # one of them, no child of another any more, has ended with LATER
+    state: list[tuple[str, int, int, int]] = field(default_factory=list)  # of Order.resume, when it began
     ended: bool = False  # its first process has
 
     def next_at(self) -> float:

@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 from . import processes, warm, wire
 from .afresh import state
 from .forks import Fork, Forks
-from .tasks import Back, Kind, Order, Result
-from .tended import NEVER, Tended, copy_output, open_output, remove_old, tail
+from .tasks import LATER, Back, Kind, Order, Result
+from .tended import NEVER, Tended, copy_output, open_output, remove_old, state_of, tail
 from .wire import Wire
 
 PARTING_S = 2.0  # how long tasks may take to end when the agent is gone
@@ -177,6 +177,8 @@ class Tender:
             self.memory_kills, self.counted_at = processes.memory_kills(), now
         result = Result(number, None, rank=self.settings.rank, host=self.host, cores=cores, devices=devices)
         task = self.tasks[number] = Tended(result, order, self._marker(number), -1, kind)
+        if order.resume:
+            task.state = state_of(order.resume)
         return task
 
     def _marker(self, number: int) -> str:
@@ -356,6 +358,15 @@ class Tender:
         if task is not None and not task.ended:
             self._stop(task, reason, sign, self.settings.grace_s)
 
+    def _on_save(self) -> None:
+        """Tell what can go on another time to save its state and end."""
+        reason = "was told to end because the pool is to end"
+        for _ in range(2):  # again, for what has begun in place of one that had ended already
+            for task in list(self.tasks.values()):
+                if task.order.resume and not task.ended and not task.stopped:
+                    task.saving = True
+                    self._stop(task, reason, signal.SIGTERM, self.settings.grace_s)
+
     def _on_close(self, wait_s: float) -> None:
         self.closing = True
         self._stop_all("was ended because the pool closes", min(self.settings.grace_s, wait_s))
@@ -447,6 +458,9 @@ class Tender:
                 self._process_ended(self.by_pid[pid], status, usage)
             elif pid == self.guard and not self.closing:
                 self._post_guard()
+            elif os.waitstatus_to_exitcode(status) == LATER:
+                for task in self.tasks.values():
+                    task.saved = task.saved or pid in task.signalled
             self.forks.ended(pid)
             for task in self.tasks.values():
                 if task.ended and task.fork is not None and task.fork.pid == pid:
@@ -512,9 +526,13 @@ class Tender:
             if count > self.memory_kills:
                 reason = (reason or "a process of it was killed by SIGKILL") + "; probably out of memory"
             result.reason, self.memory_kills = reason, count
-        if self.abandoned or self.closing:
-            # However it ended: what it did after it was told to is not its outcome.
-            result.status, result.signal = None, result.signal or signal.SIGTERM
+        ending = self.abandoned or self.closing
+        if ending or task.saving:
+            result.told = True
+            if code == 0 and not ending:
+                result.reason = ""
+            elif code != LATER:  # however it ended: what it did after it was told to is not its outcome
+                result.status, result.signal = None, result.signal or signal.SIGTERM
 
     def _settle(self, task: Tended, now: float) -> None:
         """Report the task if nothing of it lives any more; else end what does."""
@@ -602,7 +620,9 @@ class Tender:
         task.limit_at = task.measure_at = NEVER
         task.kill_at = min(task.kill_at, time.monotonic() + grace_s)
         if not task.stopped or sign != signal.SIGTERM:  # a second SIGTERM makes some programs give up what they save
-            processes.send(self._tree(task), sign)
+            tree = self._tree(task)
+            processes.send(tree, sign)
+            task.signalled = frozenset(tree)
         task.stopped = True
 
     # The report
@@ -610,6 +630,7 @@ class Tender:
     def _report(self, task: Tended) -> None:
         result = task.result
         del self.tasks[result.id]
+        self._see_whether_it_goes_on(task)
         if task.output >= 0:
             size = os.fstat(task.output).st_size
             if size:
@@ -645,6 +666,15 @@ class Tender:
                 self._tell_next(following)
         elif result.successor is not None:
             self._start(self._tend(result.successor, order, result.cores, result.devices, task.kind), key)
+
+    @staticmethod
+    def _see_whether_it_goes_on(task: Tended) -> None:
+        """A shell dies of the SIGTERM that the program in it answers: it is the program's answer that counts."""
+        result = task.result
+        if task.saved and (result.signal == signal.SIGTERM or result.status == 128 + signal.SIGTERM):
+            result.status, result.signal = LATER, 0
+        if result.later:
+            result.progress = state_of(task.order.resume) != task.state
 
     def _keep(self, task: Tended, size: int) -> str:
         if not task.order.log:

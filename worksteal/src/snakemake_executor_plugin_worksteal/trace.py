@@ -125,7 +125,7 @@ class Trace:
         self._file = -1
         self._separator = "[\n"
         self._nodes: dict[int, tuple[int, int]] = {}
-        self._outcomes = {"done": 0, "failed": 0, "killed": 0}
+        self._outcomes = {"done": 0, "failed": 0, "killed": 0, "later": 0}
         self._rules: dict[str, _Rule] = {}
         self._phases: dict[str, _Phase] = {}
         self._events: Counter[str] = Counter()
@@ -149,15 +149,29 @@ class Trace:
         for core in range(cores):
             self._describe("thread", process, core_lane(core), f"core {core}")
 
-    def task(self, name: str, rule: str, result: Result) -> None:
-        """A task has ended."""
-        seconds = max(0.0, result.ended - result.started)
+    def task(self, name: str, rule: str, result: Result, seconds: float | None = None) -> None:
+        """A task has ended; seconds: what all its pieces took together, if there were several."""
+        if seconds is None:
+            seconds = max(0.0, result.ended - result.started)
         self._outcomes["done" if result.ok else "killed" if result.signal else "failed"] += 1
         numbers = self._rules.setdefault(rule, _Rule())
         numbers.tasks += 1
         numbers.seconds += seconds
         numbers.longest = max(numbers.longest, seconds)
         numbers.max_rss_mb = max(numbers.max_rss_mb, result.max_rss_mb)
+        self._show(name, rule, result)
+
+    def piece(self, name: str, rule: str, result: Result) -> None:
+        """A task has saved its state and stopped, to go on later."""
+        self._events["piece"] += 1
+        self._show(name, rule, result)
+
+    def leave(self) -> None:
+        """A task that has saved its state goes on in another run."""
+        self._outcomes["later"] += 1
+
+    def _show(self, name: str, rule: str, result: Result) -> None:
+        seconds = max(0.0, result.ended - result.started)
         start = result.started - self.started
         self._intervals.add(start, start + seconds, len(result.cores))
         details: dict[str, Any] = {
@@ -233,7 +247,7 @@ class Trace:
             "cores": cores,
             "devices": sum(devices for _, devices in self._nodes.values()),
             "tasks": {"total": tasks, **self._outcomes},
-            "tasks_per_s": tasks / wall,
+            "tasks_per_s": (tasks - self._outcomes["later"]) / wall,
             "busy_core_s": busy_seconds,
             "utilisation": busy_seconds / (cores * wall) if cores else 0.0,
             "busy_cores": {"bin_s": wall / BINS, "mean": [round(each, 6) for each in busy]},

@@ -25,8 +25,8 @@ import threading
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -440,7 +440,7 @@ def _measure_script(tools: Any, record: Any, order: Order, code: bytes, iteratio
         _set_threads(order.threads)
         assert order.script is not None
         _leave(_run_script(order.script, code, iteration))
-    with tools.benchmarked(pid, record):
+    with _deaf(), tools.benchmarked(pid, record):
         status = os.waitpid(pid, 0)[1]
     return _shell_status(os.waitstatus_to_exitcode(status))
 
@@ -448,11 +448,21 @@ def _measure_script(tools: Any, record: Any, order: Order, code: bytes, iteratio
 def _measure_command(tools: Any, record: Any, order: Order) -> int:
     words, file = shell_words(order, tempfile.gettempdir())
     try:
-        with subprocess.Popen(words) as process, tools.benchmarked(process.pid, record):
+        with subprocess.Popen(words) as process, _deaf(), tools.benchmarked(process.pid, record):
             return _shell_status(process.wait())
     finally:
         if file:
             os.unlink(file)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """SIGTERM goes to all processes of a task: what is measured answers it, and this one only waits."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _shell_status(code: int) -> int:

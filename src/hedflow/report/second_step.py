@@ -1,0 +1,145 @@
+"""What the report says of a second step (reStructuredText), and its numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hedflow.analysis.second_step import HIGH, OTHERS, TABLES
+from hedflow.figures.style import shown
+from hedflow.report.page import list_table
+
+SHOWN_DRUGS = 10
+CHOSEN = (
+    "The drugs were chosen by their error under {first_reference} in the first step. A high error is in part bad luck "
+    "with a seed, so on any second look it is lower (regression to the mean), and {first_reference}, by whose errors "
+    "they were chosen, looks worse on them than on drugs chosen otherwise. So the control, not the first step, is what "
+    "methods are compared with."
+)
+WEIGHED = (
+    "Which drugs count more was decided by the errors on all parts, so a test drug's own answers had a say in which "
+    "others were chosen (models of the other parts had trained on it). That is one bit a training drug, no label, and "
+    "it is the same for every factor but 1; a gain of the size of the change under the control is not to be trusted."
+)
+REPEATED = (
+    "{repeated} of {runs} runs have a seed of the first step, and are its runs over again: the control then carries "
+    "the luck by which the drugs were chosen, and any other method looks better than it is. Use other seeds."
+)
+
+
+def second_step_page(folder: Path) -> tuple[list[str], dict[str, Any]]:
+    """The lines of the page for an experiment's folder, and the figures it is remembered by."""
+    tables = {name: pd.read_parquet(folder / "tables" / f"{name}.parquet") for name in TABLES}
+    about = {str(key): value for key, value in tables["second_step_about"].iloc[0].items()}
+    errors = tables["second_step"]
+    lines = [_what(about), "", *[f"{sentence}\n" for sentence in _sentences(errors, about)], _ranking(tables), ""]
+    lines += [CHOSEN.format(**about), ""]
+    if about["arm"] == "weigh":
+        lines += [WEIGHED, ""]
+    if about["repeated"]:
+        lines += [REPEATED.format(**about), ""]
+    lines += list_table(_methods(errors))
+    lines += ["", f"**High error drugs of {about['first']}, before and after**, the worst {SHOWN_DRUGS}:", ""]
+    lines += list_table(_drugs(tables["second_step_drugs"], str(about["reference"])))
+    return lines, _numbers(errors, about)
+
+
+def _what(about: dict[str, Any]) -> str:
+    count = f"{about['drugs']} high error drug{'s' if about['drugs'] > 1 else ''} of {about['first']}"
+    if about["arm"] == "move":
+        return f"**Second step: the {count} moved from training and validation to the test set**, and all retrained."
+    return f"**Second step: the {count} count more in training**, where they are not held out, and all retrained."
+
+
+def _sentences(errors: pd.DataFrame, about: dict[str, Any]) -> list[str]:
+    whole = errors[errors["part"] == "mae"]
+    control = whole[(whole["method"] == about["reference"]) & (whole["drugs"] == HIGH)].iloc[0]
+    said = [
+        f"* The control, {shown(about['reference'])} retrained with other seeds: error on these drugs "
+        f"{control['mae_first']:.4f} before, {control['mae']:.4f} now, {_interval(control, 'change')}. "
+        + (
+            "That much is chance, and the other high error drugs' absence from training."
+            if about["arm"] == "move"
+            else "That much is chance."
+        )
+    ]
+    for row in whole[whole["control"].notna() & (whole["drugs"] == HIGH)].to_dict("records"):
+        low = errors[(errors["method"] == row["method"]) & (errors["drugs"] == HIGH) & (errors["part"] == "mae_low")]
+        others = whole[(whole["method"] == row["method"]) & (whole["drugs"] == OTHERS)]
+        text = f"* {shown(row['method'])} against {shown(row['control'])}: high error drugs {_interval(row)}"
+        if len(low) and low["n"].iloc[0]:
+            text += f", their potent pairs {_interval(low.iloc[0])}"
+        if len(others):
+            text += f"; the other {int(others['n_drugs'].iloc[0])} drugs {_interval(others.iloc[0])}"
+        said.append(f"{text}.")
+    return said
+
+
+def _interval(row: Any, name: str = "difference") -> str:
+    if pd.isna(row[f"{name}_lower"]):
+        return f"{row[name]:+.4f} (no interval: one drug)"
+    return f"{row[name]:+.4f} [{row[f'{name}_lower']:+.4f} to {row[f'{name}_upper']:+.4f}]"
+
+
+def _ranking(tables: dict[str, pd.DataFrame]) -> str:
+    table = tables["second_step_ranking"].query("metric == 'recall'")
+    if table.empty:
+        return "Ranking: no source has cell lines with enough of these drugs to rank them among themselves."
+    said = []
+    for source, rows in table.groupby("source"):
+        best = rows.sort_values("estimate").iloc[-1]
+        each = [
+            f"{shown(str(row['method']))} {row['estimate']:.1%} [{row['low']:.1%}, {row['high']:.1%}]"
+            for row in rows.to_dict("records")
+            if "first step" in str(row["method"]) or pd.isna(row["difference"]) or row["method"] == best["method"]
+        ]
+        said.append(f"{source} ({int(best['n_drugs'])} drugs, random {best['random']:.1%}): {', '.join(each)}")
+    return f"Ranking of these drugs among themselves, recall by cell line: {'; '.join(said)}."
+
+
+def _methods(errors: pd.DataFrame) -> pd.DataFrame:
+    whole, low = (errors[errors["part"] == part].to_dict("records") for part in ("mae", "mae_low"))
+    rows = []
+    for row, potent in zip(whole, low, strict=True):
+        rows.append(
+            {
+                "drugs": f"{row['drugs']} ({int(row['n_drugs'])})",
+                "method": shown(str(row["method"])),
+                "MAE, first step": f"{row['mae_first']:.4f}",
+                "MAE": f"{row['mae']:.4f} [{row['mae_lower']:.4f}, {row['mae_upper']:.4f}]",
+                "MAE, AUC < 0.5": f"{potent['mae']:.4f}" if potent["n"] else "no such pair",
+                "change since the first step": _interval(row, "change"),
+                "against the control": _interval(row) if pd.notna(row["control"]) else "is the control",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _drugs(table: pd.DataFrame, reference: str) -> pd.DataFrame:
+    high = table[table["high_error"]]
+    own = high[high["method"] == reference].sort_values("z_first", ascending=False).head(SHOWN_DRUGS)
+    shown_drugs = {
+        "drug": own["drug_name"].tolist(),
+        "z, first step": [f"{z:.1f}" for z in own["z_first"]],
+        "rows": [f"{n:,}" for n in own["n"]],
+        "MAE, first step": [f"{mae:.3f}" for mae in own["mae_first"]],
+    }
+    for method in dict.fromkeys(high["method"]):
+        mae = high[high["method"] == method].set_index("drug")["mae"]
+        shown_drugs[shown(str(method))] = [f"{mae[drug]:.3f}" for drug in own["drug"]]
+    return pd.DataFrame(shown_drugs)
+
+
+def _numbers(errors: pd.DataFrame, about: dict[str, Any]) -> dict[str, Any]:
+    whole = errors[errors["part"] == "mae"]
+    keys = ("mae", "mae_first", "difference", "difference_lower", "difference_upper", "change", "n", "n_drugs")
+    found: dict[str, Any] = {key: about[key] for key in ("first", "arm", "reference")}
+    found |= {key: int(about[key]) for key in ("drugs", "repeated")}
+    for group, rows in whole.groupby("drugs"):
+        found[str(group)] = {
+            str(row["method"]): {key: None if pd.isna(row[key]) else round(float(row[key]), 6) for key in keys}
+            for row in rows.to_dict("records")
+        }
+    return found
