@@ -21,7 +21,7 @@ from hedflow.bundle import Bundle
 from hedflow.config import DEFAULT_MODELS, Split, Training
 from hedflow.errors import point_metrics
 from hedflow.splits import Rows, make_rows
-from hedflow.training.run import fit, predict
+from hedflow.training.fit import fit
 
 SMALL_BATCH = 32
 
@@ -29,15 +29,15 @@ SMALL_BATCH = 32
 def one(bundle: Bundle, rows: Rows, training: Training, seed: int) -> dict[str, Any]:
     """A run's test R2 and MAE, and the seconds it took."""
     begun = time.perf_counter()
-    module, device = fit(bundle, rows, DEFAULT_MODELS["uno_small"], training, "mse", None, seed)
+    trained = fit(bundle, rows, DEFAULT_MODELS["uno_small"], training, "mse", None, seed)
     seconds = time.perf_counter() - begun
-    found = point_metrics(bundle.response["auc"].to_numpy()[rows.test], predict(module, rows.test, device))
+    found = point_metrics(bundle.response["auc"].to_numpy()[rows.test], trained.predict(rows.test))
     return {
         "batch": training.batch_size,
         "seed": seed,
         "r2": round(found["r2"], 4),
         "mae": round(found["mae"], 5),
-        "best_epoch": module.best_epoch,
+        "best_epoch": trained.state.best_epoch,
         "seconds": round(seconds),
     }
 

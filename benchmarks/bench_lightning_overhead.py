@@ -20,9 +20,11 @@ from torch.nn import functional
 
 from hedflow.bundle import Bundle
 from hedflow.config import DEFAULT_MODELS, Model, Split, Training
+from hedflow.models.dropout import seed_dropout
 from hedflow.splits import Rows, make_rows
-from hedflow.training.inputs import Batches, Inputs, make_inputs
-from hedflow.training.run import PREDICT_ROWS, fit, make_network
+from hedflow.training.batches import Batches, Ordered
+from hedflow.training.fit import PREDICT_ROWS, fit, make_network
+from hedflow.training.inputs import Inputs, make_inputs
 
 RATE = 1e-4
 
@@ -38,15 +40,18 @@ class Loop:
         inputs, settings = make_inputs(self.bundle, self.rows, self.model), self.training
         device = torch.device(settings.device)
         network = make_network(inputs, self.model).to(device)
+        network.batch_rows = settings.batch_size
+        seed_dropout(network, [torch.Generator(device).manual_seed(0)])
         data = Inputs(**{name: tensor.to(device) for name, tensor in vars(inputs).items()})
         optimiser = torch.optim.Adam(network.parameters(), lr=RATE, fused=True)
-        batches = Batches(self.rows.train, settings.batch_size, seed=0, limit=settings.epoch_rows)
-        best, weights = float("inf"), {}
-        epochs = max(1, rows // batches.count)
-        for _ in range(epochs):
+        batches = Batches([self.rows.train], settings.batch_size, [0], settings.epoch_rows)
+        best, weights, count = float("inf"), {}, min(len(self.rows.train), settings.epoch_rows or len(self.rows.train))
+        epochs = max(1, rows // count)
+        for epoch in range(epochs):
             network.train()
+            batches.begin([epoch], [0])
             for batch in batches:
-                of = batch.to(device)
+                of = batch.rows[0].to(device)
                 optimiser.zero_grad()
                 functional.mse_loss(self._predict(network, data, of), data.auc[of]).backward()
                 optimiser.step()
@@ -54,14 +59,14 @@ class Loop:
             if error < best:
                 best, weights = error, {name: value.clone() for name, value in network.state_dict().items()}
         network.load_state_dict(weights)
-        return epochs * batches.count
+        return epochs * count
 
     def _validate(self, network: nn.Module, data: Inputs, device: torch.device) -> float:
         network.eval()
         total = 0.0
         with torch.no_grad():
-            for batch in Batches(self.rows.validation, PREDICT_ROWS):
-                of = batch.to(device)
+            for batch in Ordered([self.rows.validation], PREDICT_ROWS):
+                of = batch.rows[0].to(device)
                 total += float((self._predict(network, data, of) - data.auc[of]).abs().sum())
         return total / len(self.rows.validation)
 

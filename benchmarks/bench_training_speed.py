@@ -32,8 +32,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from hedflow.bundle import Bundle
 from hedflow.config import DEFAULT_MODELS, Model, Split, Training
 from hedflow.splits import Rows, make_rows
+from hedflow.training.fit import fit, make_network
 from hedflow.training.inputs import Inputs, make_inputs
-from hedflow.training.run import fit, make_network
 
 REFERENCE_BATCH = 32
 MATERIALISED = 65_536  # rows of the usual way's TensorDataset: every row of five sources would take 5 GB

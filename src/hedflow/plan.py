@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from hedflow.bundle import Bundle
 from hedflow.config import Config, Experiment, Loss, Split, Training, nearest
 from hedflow.files import digest
 from hedflow.high_error import high_error_drugs, read_drug_errors, with_high_error_drugs
-from hedflow.models import code_digest_of, find
+from hedflow.models import Kind, code_digest_of, find
 from hedflow.models.settings import KindSettings
 from hedflow.splits import find_drugs, labels
 from hedflow.upf import ALIASES, TRANSLATED, Line, read_upf
@@ -122,9 +122,9 @@ def _dotted(*parts: Any) -> str:
     return ".".join(str(part) for part in parts if part is not None)
 
 
-def factors_of(experiment: Experiment) -> tuple[float, ...]:
-    """How many times the training rows of high error drugs count; 1 first."""
-    return (1.0,) if experiment.weigh is None else experiment.weigh.all_factors
+def factors_of(experiment: Experiment, kind: Kind) -> tuple[float, ...]:
+    """How many times the training rows of high error drugs count, 1 first; 1 alone if the model cannot weigh rows."""
+    return experiment.weigh.all_factors if experiment.weigh is not None and kind.weighs else (1.0,)
 
 
 def _axes(losses: list[Loss]) -> list[tuple[str, float | None]]:
@@ -142,7 +142,7 @@ def _from_axes(config: Config, experiment: str, bundle: Bundle) -> list[dict[str
         losses = _axes(wanted.losses) if kind.losses else [(OWN_LOSS, None)]
         # One run serves all seeds of a kind that has no use for one.
         seeds = wanted.seeds if kind.seeded else [0]
-        for (loss, alpha), factor, label, seed in itertools.product(losses, factors_of(wanted), parts, seeds):
+        for (loss, alpha), factor, label, seed in itertools.product(losses, factors_of(wanted, kind), parts, seeds):
             leads = (loss, alpha) == first if kind.losses else model == wanted.models[0]
             runs.append(
                 {
@@ -226,13 +226,16 @@ def _row(
 def _from_upf(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:
     """Runs of an unrolled parameter file: a JSON object a line over the defaults, over the experiment's axes."""
     wanted = config.experiments[experiment]
+    parts, training = labels(wanted.split, bundle), config.training_of(experiment)
+    lines = read_upf(wanted.upf or "", wanted.defaults, experiment)
     return [
-        _upf_run(config, wanted, experiment, bundle, line)
-        for line in read_upf(wanted.upf or "", wanted.defaults, experiment)
+        _upf_run(config, wanted, training, line) | {"label": _upf_label(wanted.split.kind, parts, bundle, line)}
+        for line in lines
     ]
 
 
-def _upf_run(config: Config, wanted: Experiment, experiment: str, bundle: Bundle, line: Line) -> dict[str, Any]:
+def _upf_run(config: Config, wanted: Experiment, training: Training, line: Line) -> dict[str, Any]:
+    """What a line asks for, but for the part of the split."""
     given, where = line.given, line.where
     model = str(given.get("model", wanted.models[0]))
     if model not in config.models:
@@ -249,26 +252,26 @@ def _upf_run(config: Config, wanted: Experiment, experiment: str, bundle: Bundle
     seed, factor = given.get("seed", wanted.seeds[0] if kind.seeded else 0), given.get("weigh", 1.0)
     if type(seed) is not int or seed < 0:
         raise HedflowError(f"{where}: seed {seed!r}, expected a whole number from 0.")
-    if factor != 1 and factor not in factors_of(wanted):
-        raise HedflowError(f"{where}: weigh {factor!r}, expected one of the factors of the experiment's `weigh`.")
-    training = config.training_of(experiment)
+    if factor not in factors_of(wanted, kind):
+        allowed = ", ".join(f"{one:g}" for one in factors_of(wanted, kind))
+        raise HedflowError(f"{where}: weigh {factor!r}, expected {allowed} (the experiment's `weigh`, for {model}).")
     try:
         Loss(name=loss, alpha=[] if alpha is None else [alpha])
-        training = _changed(training, {key: given[key] for key in Training.model_fields if key in given})
+        training = _changed(training, given, Training.model_fields)
         if given.get("raw_max_lr") is not None:  # a rate for each row of a batch
-            rate = _changed(training, {"learning_rate": given["raw_max_lr"]}).learning_rate or 0
-            training = _changed(training, {"learning_rate": rate * training.batch_size})
-        settings = _changed(config.models[model], {key: given[key] for key in of_model if key in given})
+            rate = _changed(training, {"learning_rate": given["raw_max_lr"]}, ["learning_rate"]).learning_rate or 0
+            training = training.model_copy(update={"learning_rate": rate * training.batch_size})
+        settings = _changed(config.models[model], given, of_model)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise HedflowError(f"{where}: '{problem['loc'][0] if problem['loc'] else loss}': {problem['msg']}.") from None
+        said = str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+        raise HedflowError(f"{where}: '{problem['loc'][0] if problem['loc'] else loss}': {said}.") from None
     alpha = None if alpha is None else float(alpha)
     reference = (loss, alpha) == (first, first_alpha)
     if not kind.losses:  # the file's loss is for the lines of networks
         loss, alpha, reference = OWN_LOSS, None, model == wanted.models[0]
     return {
         "run": str(given["id"]),
-        "label": _upf_label(wanted, bundle, given, where),
         "model": model,
         "settings": settings,
         "loss": loss,
@@ -281,15 +284,17 @@ def _upf_run(config: Config, wanted: Experiment, experiment: str, bundle: Bundle
     }
 
 
-def _changed(settings: Settings, changes: dict[str, Any]) -> Settings:
-    """The settings with other values, checked."""
-    return type(settings)(**{**settings.model_dump(), **changes})
+def _changed(settings: Settings, given: dict[str, Any], keys: Iterable[str]) -> Settings:
+    """The settings with what is given of these keys, checked."""
+    return type(settings)(**{**settings.model_dump(), **{key: given[key] for key in keys if key in given}})
 
 
-def _upf_label(wanted: Experiment, bundle: Bundle, given: dict[str, Any], where: str) -> str:
+def _upf_label(kind: str, parts: list[str], bundle: Bundle, line: Line) -> str:
     """The part of the split that a line asks for, by `drug`, by `fold`, or by `index`, its place among the parts."""
-    kind, parts = wanted.split.kind, labels(wanted.split, bundle)
+    given, where = line.given, line.where
     if "drug" in given:
+        if given["drug"] in parts:
+            return str(given["drug"])
         if kind != "leave_one_drug_out":
             raise HedflowError(f"{where}: 'drug' goes with a leave_one_drug_out split, and this one is {kind}.")
         try:

@@ -28,8 +28,8 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(project):
     first, time, memory, disk, basis = lines_of(done.stdout)
     assert first == "toy: 8 runs (2 methods, 2 splits, 2 seeds); 4 finished, 4 to do"
     assert time.startswith("  time    ")
-    assert "on 1 core, 1 run at once" in time
-    assert memory == "  memory  1 GB a run, 1 GB together"
+    assert "on 1 core, 1 job at once" in time
+    assert memory == "  memory  1 GB a job, 1 GB together"
     assert disk.startswith("  disk    ")
     assert "rows/s on cpu, from 4 finished runs" in basis
     assert files_of(project) == before

@@ -25,8 +25,9 @@ DEADLINE_S = 240
 def test_the_first_run_makes_a_report_that_opens_with_the_answer(finished):
     page = (finished.folder / "results/report.html").read_text()
     assert len(page) < 10e6
-    assert page.index("Which losses help on potent pairs") < page.index("High error drugs")
-    assert not re.search(r"""<(script|link|img)[^>]+(src|href)=["']https?:""", page)
+    assert page.index("that the models had not seen") < page.index("data:image/png") < page.index("High error drugs")
+    assert not re.search(r"""<(script|link|img|iframe)[^>]+(src|href)=["']https?:""", page)
+    assert page.count("Explorer of toy") == 1
     numbers = json.loads((finished.folder / "results/report/answer.json").read_text())["toy"]
     assert numbers["runs"] == 4
     assert numbers["low"]["lower"] < numbers["low"]["difference"] < numbers["low"]["upper"]
@@ -274,3 +275,47 @@ def test_no_workflow_file_holds_a_path_of_this_machine(repo):
     for name in listed.split():
         if (repo / name).suffix in {".py", ".smk", ".yaml", ".md", ""} and (repo / name).is_file():
             assert str(repo.parent) + "/" not in (repo / name).read_text(errors="ignore"), name
+
+
+def test_high_error_drugs_are_moved_and_weighed_in_a_second_step(project):
+    folder, arms = project.folder, ("toy_move", "toy_weigh")
+    targets = [f"results/{arm}/tables/second_step.parquet" for arm in arms]
+
+    def trained() -> int:
+        done = project.snakemake(*targets)
+        assert done.returncode == 0, done.stdout
+        return counts_of_rule(done.stdout).get("train", 0)
+
+    drugs = pd.read_parquet(folder / "results/toy/tables/drugs.parquet").query("method == 'mse'")
+    low, high = drugs["mae_z"].nlargest(4).iloc[2:]
+    chosen = drugs.nlargest(3, "mae_z")
+    step = {"high_error_z": float(0.7 * low + 0.3 * high), "factors": [5], "losses": [{"name": "mse"}]}
+    project.configure(lambda c: c["experiments"]["toy"].update(second_step=step))
+    assert trained() == 1 + 2 * 2
+
+    plans = {arm: pd.read_parquet(folder / f"results/{arm}/plan.parquet") for arm in arms}
+    assert set(json.loads(plans["toy_move"]["spec"].item())["split"]["drugs"]) == set(chosen["drug_id"])
+    weights = [json.loads(spec)["weights"] for spec in plans["toy_weigh"]["spec"]]
+    assert [w and (set(w["drugs"]), w["factor"]) for w in weights] == [None] * 2 + [(set(chosen["drug_id"]), 5)] * 2
+    before = (chosen["mae"] * chosen["n"]).sum() / chosen["n"].sum()
+    for arm, methods in zip(arms, ({"mse"}, {"mse", "mse.weigh-5"}), strict=True):
+        errors = pd.read_parquet(folder / f"results/{arm}/tables/second_step.parquet")
+        assert set(errors["method"]) == methods
+        own = errors.query("drugs == 'high error' and part == 'mae' and method == 'mse'").iloc[0]
+        assert own["n_drugs"] == 3
+        assert abs(own["mae_first"] - before) < 1e-6  # by the first step's own tables
+        assert pd.read_parquet(folder / f"results/{arm}/tables/second_step_about.parquet")["repeated"].item() == 0
+        assert (folder / f"results/{arm}/figures/second_step.png").stat().st_size > 1000
+    # Weights change what is learnt, where a part trains on such a drug.
+    scores = pd.read_parquet(folder / "results/toy_weigh/tables/scores.parquet")
+    wide = scores.pivot(index="row", columns="method", values="auc_pred")
+    assert (wide["mse"] != wide["mse.weigh-5"]).mean() > 0.3
+
+    # Another analysis and another z that find the same drugs train nothing again; another loss trains its own runs.
+    step |= {"high_error_z": float(0.3 * low + 0.7 * high), "losses": [{"name": "mse"}, {"name": "mae"}]}
+    project.configure(lambda c: c["experiments"]["toy"].update(second_step=step))
+    project.configure(lambda c: c["analysis"].update(top_k=4))
+    assert trained() == 1 + 2 * 2
+    errors = pd.read_parquet(folder / "results/toy_move/tables/second_step.parquet")
+    assert set(errors.loc[errors["method"] == "mae", "control"]) == {"mse"}
+    assert "Nothing to be done" in project.snakemake(*targets).stdout

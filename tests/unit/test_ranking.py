@@ -316,7 +316,9 @@ def test_comparison_equals_the_slow_way_over_literal_copies(seed, steps, k):
     rough = truth.assign(auc_pred=truth["auc_pred"].round(1))
     frames = {"good": truth, "noisy": noisy, "rough": rough, "constant": truth.assign(auc_pred=0.4)}
     options = {"k": k, "n_boot": 8, "seed": seed, "min_drugs": 6}
-    summary, differences = ranking.ranking_comparison(frames, "noisy", **options)
+    summary, differences, lines = ranking.ranking_comparison(frames, "noisy", **options)
+    one_by_one = [ranking.ranking_table(f, k=k, min_drugs=6).assign(method=name) for name, f in frames.items()]
+    pd.testing.assert_frame_equal(lines, pd.concat(one_by_one, ignore_index=True))
     drugs = np.unique(truth["drug"])
     weights = np.vstack([np.ones((1, len(drugs)), int), resample_weights(len(drugs), 8, seed)])
     scores = np.full((len(frames), len(weights), 4, len(SCORES)), np.nan)
@@ -348,7 +350,7 @@ def test_all_methods_are_compared_on_the_rows_that_all_predict():
     b = b.iloc[:-2]
     c.loc[c.index[:7], "auc_pred"] = np.nan
     other = many(10, source="gCSI")
-    summary, differences = ranking.ranking_comparison(
+    summary, differences, _ = ranking.ranking_comparison(
         {"a": pd.concat([a, other]), "b": b, "c": c}, "a", n_boot=5, min_drugs=10
     )
     kept = a.iloc[7:-2]

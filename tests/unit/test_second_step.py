@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from test_splits import make_bundle
 
 from hedflow import HedflowError
@@ -68,6 +69,16 @@ def test_arms_losses_and_seeds_of_the_second_step_can_be_said():
     weigh = config.experiments["hed_weigh"]
     assert [loss.name for loss in weigh.losses] == ["mae"]
     assert weigh.seeds == [0]
+
+
+def test_the_ready_example(repo, bundle, tables):
+    """config/hed.yaml over config.yaml, as Snakemake merges them."""
+    raw = [yaml.safe_load((repo / name).read_text()) for name in ("config.yaml", "config/hed.yaml")]
+    config = parse_config({**raw[0], "experiments": {**raw[0]["experiments"], **raw[1]["experiments"]}})
+    assert list(config.experiments) == ["hed", "hed_move", "hed_weigh"]
+    runs = [len(make_plan(config, name, bundle, tables)) for name in config.experiments]
+    methods = 6
+    assert runs == [5 * methods, methods, 2 * 5 * methods]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +150,20 @@ def test_factors_are_an_axis_and_1_is_the_first_step_itself(bundle, tables):
     assert plan["digest"].is_unique
     assert chosen_drugs(plan) == drugs
     assert chosen_drugs(first) == []
+
+
+def test_models_of_all_kinds_have_a_control_and_factors_if_they_can_weigh(bundle, tables):
+    models = {name: {"kind": name} for name in ("ridge", "tanimoto_knn")} | {"m": {"width": 4}}
+    weigh = {"experiment": "hed", "high_error_z": 1.0, "factors": [5]}
+    experiment = hed(weigh=weigh, seeds=[3, 4]) | {
+        "models": ["m", "ridge", "tanimoto_knn"],
+        "losses": [{"name": "mse"}],
+    }
+    config = parse_config({"models": models, "experiments": {"losses": None, "hed": hed(), "e": experiment}})
+    plan = make_plan(config, "e", bundle, tables)
+    own = {"m.mse": None, "m.mse.weigh-5": "m.mse", "ridge": "m.mse", "ridge.weigh-5": "ridge", "tanimoto_knn": "m.mse"}
+    assert controls(plan) == own
+    assert len(audit_plan(plan, bundle, read_drug_errors(tables))) == 3
 
 
 def test_what_counts_is_which_drugs_are_weighed_not_how_they_were_found(bundle, tables):

@@ -182,7 +182,7 @@ def test_names_that_have_one_meaning(given, expected, bundle, tmp_path):
         ({"custom_loss_module": "my_loss"}, "'my_loss', and there is no such loss"),
         ({"raw_max_lr": "fast"}, "'learning_rate': Input should be a valid number"),
         ({"dropout": 1}, "'dropout': Input should be less than 1"),
-        ({"weigh": 5}, "weigh 5, expected one of the factors of the experiment's `weigh`."),
+        ({"weigh": 5}, "weigh 5, expected 1 (the experiment's `weigh`, for a)."),
     ],
 )
 def test_what_hedflow_does_otherwise_is_refused(given, said, bundle, tmp_path):

@@ -90,9 +90,8 @@ def make_tables(
     high = tables.high_error_table(experiment, drugs)
     again = measured_again(bundle, measurements.response)
     pairs, concentration = pairs_tables(experiment, drugs, high, again, bundle.cells)
-    ranking, ranking_differences = tables.ranking_tables(experiment)
+    ranking, ranking_differences, lines = tables.ranking_tables(experiment, bundle.cells)
     shift_curve, equal_cost = tables.shift_tables(experiment)
-    lines = tables.cell_ranking_table(experiment, bundle.cells)
     candidates, shown_lines = candidates_tables(experiment, lines, bundle)
     conformal, why_not = conformal_table(experiment)
     return {

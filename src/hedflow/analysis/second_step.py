@@ -91,6 +91,12 @@ def chosen_drugs(plan: pd.DataFrame) -> list[str]:
     return []
 
 
+def is_second_step(folder: Path) -> bool:
+    """Whether an experiment's folder holds a second step: its tables, and a plan that still is one."""
+    has = (folder / "tables" / "second_step_about.parquet").is_file()
+    return has and bool(chosen_drugs(pd.read_parquet(folder / "plan.parquet", columns=["spec"])))
+
+
 def earlier_methods(plan: pd.DataFrame, first: Step) -> dict[str, str]:
     """The method of the first step that each one continues: its own name's, its control's, or else the reference."""
     control = controls(plan)
@@ -214,7 +220,7 @@ def ranking_table(second: Step, first: Step, high: set[int], settings: Analysis)
         own = frame[frame["drug"].isin(high)]
         ranked[name] = own.assign(auc_pred=own["auc_pred"] - own["offset"]).reset_index()
     k = settings.top_k
-    summary, gaps = ranking_comparison(
+    summary, gaps, _ = ranking_comparison(
         ranked,
         second.reference,
         k=k,

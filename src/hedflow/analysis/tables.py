@@ -19,7 +19,7 @@ from hedflow.errors import (
     range_errors,
     row_scores,
 )
-from hedflow.ranking import ranking_comparison, ranking_table
+from hedflow.ranking import ranking_comparison
 
 # Resamples of a ranking reorder every list: fewer of them than of a mean.
 RANKING_BOOTSTRAP = 200
@@ -146,14 +146,16 @@ def shift_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     return curve, pd.DataFrame(found, columns=columns)
 
 
-def ranking_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ranking of the drugs of each cell line: a summary of every method, and differences to the reference.
+def ranking_tables(experiment: Experiment, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Ranking of the drugs of each cell line: see `ranking.ranking_comparison` for the columns.
 
-    A source whose lines have too few tested drugs to rank is left out of both (its cells are counted in
-    n_cells_excluded).
+    Returns:
+        A summary of every method; differences to the reference; and a row a (source, cell line, method), with the
+        line's id and name. A source whose lines have too few tested drugs to rank is left out of the first two (its
+        cells are counted in n_cells_excluded).
     """
     settings = experiment.settings
-    summary, differences = ranking_comparison(
+    summary, differences, lines = ranking_comparison(
         experiment.ranked,
         experiment.reference,
         k=settings.top_k,
@@ -161,17 +163,9 @@ def ranking_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
         seed=settings.seed,
         min_drugs=2 * settings.top_k,
     )
-    return summary[summary["n_cells"] > 0], differences[differences["n_cells"] > 0]
-
-
-def cell_ranking_table(experiment: Experiment, cells: pd.DataFrame) -> pd.DataFrame:
-    """`ranking.ranking_table` of every method: a row a (source, cell line, method), with the line's id and name."""
-    k = experiment.settings.top_k
-    tables = [ranking_table(f, k=k, min_drugs=2 * k).assign(method=name) for name, f in experiment.ranked.items()]
-    table = pd.concat(tables, ignore_index=True)
     for column in ("cell_id", "cell_name"):
-        table[column] = cells[column].to_numpy()[table["cell"]]
-    return table
+        lines[column] = cells[column].to_numpy()[lines["cell"]]
+    return summary[summary["n_cells"] > 0], differences[differences["n_cells"] > 0], lines
 
 
 def scores_table(experiment: Experiment) -> pd.DataFrame:

@@ -39,13 +39,15 @@ class Kind:
     settings: class of its keys in config.yaml. implementation: `package.module:attribute`, imported only when a run
     trains. network: True = the attribute is called as attribute(cell_inputs, drug_inputs, settings, start) and gives an
     nn.Module whose forward(cells, drugs, cell, drug) is the AUC, (rows,), begun at `start`; False = it is a subclass of
-    `models.estimator.Estimator`. seeded: whether a run's seed matters; if not, one run serves all seeds.
+    `models.estimator.Estimator`. seeded: whether a run's seed matters; if not, one run serves all seeds. weighs:
+    whether it counts training rows by their weights; if not, an experiment that weighs drugs up has its control only.
     """
 
     settings: type[KindSettings]
     implementation: str
     network: bool = False
     seeded: bool = True
+    weighs: bool = True
 
     @property
     def losses(self) -> bool:
@@ -79,8 +81,8 @@ KINDS: dict[str, Kind] = {
     "kernel_ridge": Kind(KernelRidgeSettings, "hedflow.models.kernel_ridge:KernelRidge", seeded=False),
     "lightgbm": Kind(LightGBMSettings, "hedflow.models.boosting:LightGBM"),
     "random_forest": Kind(RandomForestSettings, "hedflow.models.random_forest:RandomForest"),
-    "tanimoto_knn": Kind(TanimotoKnnSettings, "hedflow.models.tanimoto_knn:TanimotoKnn", seeded=False),
-    "naive": Kind(NaiveSettings, "hedflow.models.naive:Naive", seeded=False),
+    "tanimoto_knn": Kind(TanimotoKnnSettings, "hedflow.models.tanimoto_knn:TanimotoKnn", seeded=False, weighs=False),
+    "naive": Kind(NaiveSettings, "hedflow.models.naive:Naive", seeded=False, weighs=False),
 }
 
 

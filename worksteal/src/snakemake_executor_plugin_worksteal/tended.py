@@ -76,7 +76,7 @@ class Tended:
     moved: bool = False  # its fork has gone on to another
     stopped: bool = False  # it has been told to end, and what is left of it may do so until kill_at
     saving: bool = False  # it has been told so because it can go on another time
-    told: frozenset[int] = frozenset()  # its processes at that moment
+    signalled: frozenset[int] = frozenset()  # its processes at that moment
     saved: bool = False  # one of them, no child of another any more, has ended with LATER
     state: list[tuple[str, int, int, int]] = field(default_factory=list)  # of Order.resume, when it began
     ended: bool = False  # its first process has

@@ -460,7 +460,7 @@ class Tender:
                 self._post_guard()
             elif os.waitstatus_to_exitcode(status) == LATER:
                 for task in self.tasks.values():
-                    task.saved = task.saved or pid in task.told
+                    task.saved = task.saved or pid in task.signalled
             self.forks.ended(pid)
             for task in self.tasks.values():
                 if task.ended and task.fork is not None and task.fork.pid == pid:
@@ -622,7 +622,7 @@ class Tender:
         if not task.stopped or sign != signal.SIGTERM:  # a second SIGTERM makes some programs give up what they save
             tree = self._tree(task)
             processes.send(tree, sign)
-            task.told = frozenset(tree)
+            task.signalled = frozenset(tree)
         task.stopped = True
 
     # The report
