@@ -30,7 +30,7 @@ from hedflow.registry import (
 )
 from hedflow.script import export_package
 from hedflow.sources import module_of as module_of_source
-from hedflow.together import groups_of
+from hedflow.together import groups_of, memory_mb
 
 try:
     CONFIG = parse_config(config)
@@ -201,7 +201,7 @@ def group_memory(wildcards):
     """MB that a group may use: each run's share beyond what they have in common."""
     runs = group_runs(wildcards)
     one = training_memory(SimpleNamespace(experiment=wildcards.experiment, run=runs[0]))
-    return one + (len(runs) - 1) * max(one - 1000, 100)
+    return memory_mb(one, len(runs))
 
 
 def chunk_runs(wildcards):

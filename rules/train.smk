@@ -18,6 +18,8 @@ rule train_together:
     threads: lambda wildcards: int(plan_of(wildcards).loc[group_runs(wildcards)[0]].threads)
     resources:
         mem_mb=group_memory,
+        # Where it saves its state: worksteal lets it go on from there after SIGTERM.
+        resume=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/checkpoints/{group_runs(wildcards)[0]}",
     params:
         digests=lambda wildcards: {run: plan_of(wildcards).loc[run].digest for run in group_runs(wildcards)},
         runs=f"{RESULTS}/{{experiment}}/runs",
@@ -45,6 +47,7 @@ rule train:
     threads: lambda wildcards: int(plan_row(wildcards).threads)
     resources:
         mem_mb=training_memory,
+        resume=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/checkpoints/{wildcards.run}",
     params:
         digest=lambda wildcards: plan_row(wildcards).digest,
         checkpoints=f"{RESULTS}/{{experiment}}/checkpoints",

@@ -130,9 +130,11 @@ def plan(given: argparse.Namespace) -> None:
 def _listed(table: pd.DataFrame, every: bool) -> str:
     """The runs of a plan, a line each; of many the first and the last ones."""
     left_out = len(table) - RUNS_SHOWN
-    lines = table.to_string(index=False).splitlines()
-    if left_out > 1 and not every:
-        lines[1 + RUNS_SHOWN // 2 : 1 - RUNS_SHOWN // 2] = [f"... {left_out:,} more (--all lists them) ..."]
+    if left_out <= 1 or every:
+        return f"\n{table.to_string(index=False)}"
+    half = RUNS_SHOWN // 2
+    lines = pd.concat([table.head(half), table.tail(half)]).to_string(index=False).splitlines()
+    lines.insert(1 + half, f"... {left_out:,} more (--all lists them) ...")
     return "\n".join(["", *lines])
 
 

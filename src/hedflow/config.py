@@ -600,6 +600,7 @@ DEFAULT_MODELS: dict[str, KindSettings] = {
         drug_features=["descriptors", "fingerprints"], genes=500, width=128, tower_depth=2, head_depth=2, dropout=0.2
     ),
     "uno": Model(),
+    **{name: kind.settings(kind=name) for name, kind in KINDS.items() if not kind.network},
 }
 DEFAULT_EXPERIMENTS = {
     "losses": Experiment(

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hedflow import together
 from hedflow.bundle import Bundle
 from hedflow.config import parse_model
 from hedflow.files import read_json
@@ -59,7 +60,7 @@ class Part:
     """Runs of one kind that are not finished.
 
     seconds: of one run (of its share, where several are trained together), None where the speed is not known.
-    memory_mb: of one job. lasting: bytes that one run leaves; passing: bytes of its checkpoints while it goes.
+    memory_mb: of one run alone. lasting: bytes that one run leaves; passing: bytes of its checkpoints while it goes.
     """
 
     model: str
@@ -85,6 +86,11 @@ class Part:
     def jobs(self) -> int:
         """How many jobs they are."""
         return -(-self.runs // self.together)
+
+    @property
+    def job_mb(self) -> int:
+        """Memory of one job."""
+        return together.memory_mb(self.memory_mb, self.together)
 
     @property
     def threads(self) -> int:
@@ -139,7 +145,7 @@ class Estimate:
     @property
     def memory_mb(self) -> int:
         """Of all jobs that go at once."""
-        return max((part.at_once(self.machine) * part.memory_mb for part in self.parts), default=0)
+        return max((part.at_once(self.machine) * part.job_mb for part in self.parts), default=0)
 
     @property
     def lasting(self) -> float:
@@ -155,7 +161,7 @@ class Estimate:
 def slots(part: Part, machine: Machine) -> int:
     """For how many jobs of a part there is room at once: by cores, and by memory where that is known."""
     by_cores = machine.cores // part.threads
-    by_memory = machine.memory_mb // part.memory_mb if machine.memory_mb else by_cores
+    by_memory = machine.memory_mb // part.job_mb if machine.memory_mb else by_cores
     return max(1, min(by_cores, by_memory))
 
 
@@ -253,7 +259,9 @@ def look(
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for kind, model, spec, is_done in zip(kinds, plan["model"], specs, done, strict=True):
         if not is_done:
-            groups[kind, model, json.dumps(spec["training"], sort_keys=True)].append(spec)
+            # Only runs of one loss are trained together.
+            loss = spec["loss"] if spec["training"]["runs_per_job"] > 1 else None
+            groups[kind, model, json.dumps([spec["training"], loss], sort_keys=True)].append(spec)
     parts = []
     for (kind, model, _), alike in groups.items():
         here = [record for record in records[kind] if record["host"] == machine.host]
@@ -286,7 +294,7 @@ def _part(
     epochs = epochs_of(spec, [len(record["history"]) for record in alike])
     if speed is None:
         return Part(model, specs, None, epochs, None, memory_mb, 0.0)
-    least, most = (speed.seconds(spec, n) for n in (epochs.least, epochs.most))
+    least, most = speed.seconds(spec, epochs.least) / speed.busy, speed.seconds(spec, epochs.most)
     seconds = Span(least, most, None if epochs.likely is None else speed.seconds(spec, epochs.likely))
     if records:
         files = float(np.mean([record["bytes"] for record in records]))

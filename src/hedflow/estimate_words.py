@@ -10,6 +10,8 @@ from hedflow.speed import Speed, has_epochs
 
 # Kinds of run of which it is said where their numbers come from; a UPF file may have a hundred.
 BASES_SHOWN = 6
+# Below this other work on the machine is not worth a word.
+BUSY = 1.2
 
 
 def said(estimate: Estimate, counted: str) -> str:
@@ -25,7 +27,7 @@ def said(estimate: Estimate, counted: str) -> str:
     if estimate.finished:
         lines[0] += f"; {estimate.finished:,} finished, {left:,} to do"
     lines.append(f"  time    {_time_said(estimate)}")
-    each = sorted({part.memory_mb for part in estimate.parts})
+    each = sorted({part.job_mb for part in estimate.parts})
     memory = " to ".join(size_said(1e6 * mb) for mb in dict.fromkeys((each[0], each[-1])))
     lines.append(f"  memory  {memory} a job, {size_said(1e6 * estimate.memory_mb)} together")
     lines.append(f"  disk    {_disk_said(estimate)}")
@@ -98,7 +100,8 @@ def _bases(parts: Sequence[Part]) -> list[str]:
 def _basis(speed: Speed) -> str:
     if speed.finished:
         return f"from {speed.finished} finished run{'s' if speed.finished > 1 else ''}"
-    return f"measured {time_said(max(0.0, time.time() - speed.at))} ago on this machine"
+    busy = f", which was busy: {speed.busy:.1f} times as slow as alone" if speed.busy > BUSY else ""
+    return f"measured {time_said(max(0.0, time.time() - speed.at))} ago on this machine{busy}"
 
 
 def span_said(span: Span) -> str:

@@ -23,7 +23,7 @@ F-beta where P = M = 0, Spearman where all y are alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -33,11 +33,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hedflow.errors import LOW_AUC, check_frame
+from hedflow.errors import LOW_AUC
 from hedflow.intervals import check_level, percentile_interval, resample_weights
+from hedflow.ranking_lists import Panel, panels
 
 METRICS = ("recall", "ndcg", "precision", "hit", "spearman", "fbeta")
-_KEYS = ["source", "cell", "drug"]
 
 _SUMMARY = ["source", "metric", "estimate", "low", "high", "random", "n_cells", "n_cells_excluded", "n_drugs"]
 _SUMMARY += ["method"]
@@ -67,7 +67,7 @@ def ranking_table(
     higher is better. ValueError: columns missing, a (source, cell, drug) given twice, k above min_drugs.
     """
     rule, tables = _Rule(k, low, beta), []
-    for panel in _panels([frame], k, min_drugs):
+    for panel in panels([frame], k, min_drugs):
         once = np.ones((len(panel.drugs), 1), dtype=np.int64)
         tables.append(_lines(panel, _scores(panel, once, rule)[0, :, :, 0], _random(panel, 0, rule)))
     return pd.concat(tables, ignore_index=True)
@@ -111,7 +111,7 @@ def ranking_comparison(
     summaries: dict[str, list[dict[str, object]]] = {name: [] for name in names}
     differences: dict[str, list[dict[str, object]]] = {name: [] for name in names if name != reference}
     lines: dict[str, list[pd.DataFrame]] = {name: [] for name in names}
-    for panel in _panels(list(frames.values()), k, min_drugs):
+    for panel in panels(list(frames.values()), k, min_drugs):
         n_drugs = len(panel.drugs)
         draws = resample_weights(max(n_drugs, 1), n_boot, seed)[:, :n_drugs]
         # Column 0: the drugs as they are.
@@ -178,80 +178,6 @@ class _Rule:
 
 
 @dataclass(frozen=True)
-class _Panel:
-    """One source as matrices (ranked cells, drugs); NaN where a pair lacks the truth or a prediction."""
-
-    source: str
-    cells: NDArray[np.generic]
-    drugs: NDArray[np.generic]
-    auc: Floats
-    preds: Floats  # (methods, cells, drugs)
-    counts: pd.DataFrame  # every cell of the source: n, n_unpredicted, ranked
-    n_unpaired: int
-
-
-def _panels(frames: Sequence[pd.DataFrame], k: int, min_drugs: int) -> Iterator[_Panel]:
-    """The sources of the methods' frames, by name."""
-    if not 1 <= k <= min_drugs:
-        raise ValueError(f"Ranking needs 1 <= k <= min_drugs, not k = {k} and min_drugs = {min_drugs}.")
-    for frame in frames:
-        check_frame(frame, (*_KEYS, "auc", "auc_pred"))
-        if frame.empty:
-            raise ValueError("The prediction frame has no rows; there is nothing to rank.")
-    # Each distinct (source, cell, drug) of any frame becomes a row of (methods, rows) matrices.
-    columns = [pd.concat([frame[key] for frame in frames], ignore_index=True) for key in _KEYS]
-    columns[0] = columns[0].astype(str)
-    codes, labels = zip(*(pd.factorize(column, sort=True) for column in columns), strict=True)
-    sizes = [len(label) for label in labels]
-    flat, row = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
-    method = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
-    repeated = len(row) - np.count_nonzero(np.bincount(method * len(flat) + row))
-    if repeated:
-        raise ValueError(
-            f"{repeated} rows of the prediction frames repeat a (source, cell, drug) of their method; "
-            "average replicates before ranking."
-        )
-    auc, pred = np.full((2, len(frames), len(flat)), np.nan)
-    for values, name in ((auc, "auc"), (pred, "auc_pred")):
-        values[method, row] = np.concatenate(
-            [frame[name].to_numpy(dtype=np.float64, na_value=np.nan) for frame in frames]
-        )
-    predicted = np.isfinite(pred)
-    known = predicted.all(axis=0)
-    if not known.any():
-        raise ValueError("No (source, cell, drug) in common is predicted by all methods; nothing can be ranked.")
-    stale = int((np.ptp(auc[:, known], axis=0) > 1e-6).sum())
-    if stale:
-        raise ValueError(f"The methods give different true AUCs in {stale} rows; one of them is stale.")
-    unpaired = predicted.any(axis=0) & ~known
-    source, cell, drug = np.unravel_index(flat, sizes)
-    for i, name in enumerate(labels[0]):
-        own = source == i
-        rows = np.flatnonzero(own & known)
-        listed = np.flatnonzero(np.bincount(cell[own]))
-        counts = pd.DataFrame({"n": np.bincount(cell[rows], minlength=sizes[1])[listed]}, index=labels[1][listed])
-        counts["n_unpredicted"] = np.bincount(cell[own & ~known], minlength=sizes[1])[listed]
-        counts["ranked"] = counts["n"] >= min_drugs
-        ranked = listed[counts["ranked"].to_numpy()]
-        rows = rows[np.isin(cell[rows], ranked)]
-        drugs, column = np.unique(drug[rows], return_inverse=True)
-        place = np.searchsorted(ranked, cell[rows])
-        truth = np.full((len(ranked), len(drugs)), np.nan)
-        truth[place, column] = auc[0, rows]
-        preds = np.full((len(frames), *truth.shape), np.nan)
-        preds[:, place, column] = pred[:, rows]
-        yield _Panel(
-            str(name),
-            counts.index[counts["ranked"]].to_numpy(),
-            np.asarray(labels[2][drugs]),
-            truth,
-            preds,
-            counts,
-            int((own & unpaired).sum()),
-        )
-
-
-@dataclass(frozen=True)
 class _Places:
     """Where the items of a list stand in each resample. Its drugs are in rising order; ties form groups.
 
@@ -312,7 +238,7 @@ class _Places:
         return np.asarray((n**3 - cubes) / 3, dtype=np.float64)
 
 
-def _scores(panel: _Panel, weights: Ints, rule: _Rule) -> Floats:
+def _scores(panel: Panel, weights: Ints, rule: _Rule) -> Floats:
     """(methods, metrics, cells, resamples): `METRICS` when drug j is ``weights[j]`` items of every list."""
     present, low, marked = ~np.isnan(panel.auc), panel.auc < rule.low, panel.preds < rule.low
     items, b2 = weights.astype(np.float64), rule.beta**2
@@ -367,7 +293,7 @@ def _cell_scores(auc: Floats, preds: Floats, weights: Ints, n: Floats, cubes: Fl
     return scores
 
 
-def _random(panel: _Panel, which: int, rule: _Rule) -> Floats:
+def _random(panel: Panel, which: int, rule: _Rule) -> Floats:
     """(metrics, cells): exact expectation of each of `METRICS` when the method's predictions are shuffled."""
     present = ~np.isnan(panel.auc)
     n = present.sum(axis=1)
@@ -388,7 +314,7 @@ def _random(panel: _Panel, which: int, rule: _Rule) -> Floats:
     )
 
 
-def _lines(panel: _Panel, scores: Floats, random: Floats) -> pd.DataFrame:
+def _lines(panel: Panel, scores: Floats, random: Floats) -> pd.DataFrame:
     """`ranking_table` of one source, from (metrics, cells) scores and their random expectations."""
     columns = [*METRICS, *(f"{metric}_random" for metric in METRICS)]
     table = pd.DataFrame(np.concatenate([scores, random]).T, index=panel.cells, columns=columns)

@@ -43,7 +43,8 @@ class Speed:
     row: seconds a training row, its share of the validation included. test_row: seconds a predicted test row.
     start: seconds before and after the epochs. Of runs that are trained together each has its share of the time.
     train, test: rows of a part, the mean over the split's parts.
-    epoch_bytes: what an epoch adds to a run's record.
+    epoch_bytes: what an epoch adds to a run's record. busy: how many times as fast the machine would have been without
+    what else it did meanwhile.
     """
 
     row: float
@@ -56,6 +57,7 @@ class Speed:
     device: str
     finished: int  # runs whose records it comes from; 0: measured for its own sake
     at: float  # when, seconds since 1970
+    busy: float = 1.0
 
     @property
     def rows_per_second(self) -> float:
@@ -184,7 +186,7 @@ class _Measurement:
         """Seconds a row, of a start, and a test row."""
         first = min(self.training.batch_size, self.epoch)
         self._seconds(first, 1)  # what only a process's first training pays
-        begin = self._seconds(first, 1)
+        begin, cpu = self._seconds(first, 1), -self.cpu
         drawn, epochs, seconds = first, 1, begin
         while seconds - begin < LONG_ENOUGH / len(self.jobs) and (drawn < self.epoch or epochs < self.training.epochs):
             if drawn < self.epoch:
@@ -192,6 +194,7 @@ class _Measurement:
             else:
                 epochs = min(GROWTH * epochs, self.training.epochs)
             seconds = self._seconds(drawn, epochs)
+        cpu += self.cpu
         more = drawn * epochs - first
         row = max(seconds - begin, 0.0) / more if more else begin / first
         history = self.trained.history
@@ -206,22 +209,31 @@ class _Measurement:
             device=self.trained.device.type,
             finished=0,
             at=time.time(),
+            busy=self._busy(seconds - begin, cpu),
         )
+
+    def _busy(self, wall: float, cpu: float) -> float:
+        """How much one CPU thread waited for others; of more threads, and on a GPU, it cannot be told."""
+        told = self.training.threads == 1 and self.trained.device.type == "cpu" and cpu > 0
+        return max(1.0, wall / cpu) if told else 1.0
 
     def _seconds(self, drawn: int, epochs: int) -> float:
         """Time of a training of `drawn` rows an epoch, with its share of the validation."""
         from hedflow.training.fit import Job, fit_stack
         from hedflow.training.inputs import make_inputs
 
-        training = self.training.model_copy(update={"epochs": epochs, "epoch_rows": drawn, "patience": epochs + 1})
-        begun = time.perf_counter()
+        changes = {"epochs": epochs, "epoch_rows": drawn, "patience": epochs + 1, "validation_rows": None}
+        training = self.training.model_copy(update=changes)
+        begun, cpu = time.perf_counter(), time.process_time()
         jobs = []
         for number, (spec, rows) in enumerate(self.jobs):
-            share = max(1, round(len(rows.validation) * drawn / self.epoch))
+            validated = min(len(rows.validation), self.training.validation_rows or len(rows.validation))
+            share = max(1, round(validated * drawn / self.epoch))
             some = Rows(rows.train, rows.validation[:share], rows.test)
             inputs = make_inputs(self.bundle, some, self.model, spec.get("weights"))
             jobs.append(Job(f"run {number}", some, inputs, spec["alpha"], spec["seed"]))
         self.trained = fit_stack(jobs, self.model, training, spec["loss"])[0]
+        self.cpu = (time.process_time() - cpu) / len(jobs)
         return (time.perf_counter() - begun) / len(jobs)
 
     def _test_row(self) -> float:

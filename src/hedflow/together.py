@@ -15,6 +15,7 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.files import read_json
+from hedflow.models.settings import BASE_MB
 
 
 def groups_of(plan: pd.DataFrame, networks: Sequence[str]) -> dict[str, list[str]]:
@@ -37,6 +38,11 @@ def groups_of(plan: pd.DataFrame, networks: Sequence[str]) -> dict[str, list[str
         for first in range(0, len(runs), sizes[key])
     ]
     return {f"g{number:04d}": runs for number, runs in enumerate(made) if len(runs) > 1}
+
+
+def memory_mb(one: int, runs: int) -> int:
+    """MB that runs may use together, of which one alone may use `one`: what they have in common counts once."""
+    return one + (runs - 1) * max(one - BASE_MB, 100)
 
 
 def unfinished(digests: Mapping[str, str], runs: Path) -> list[str]:

@@ -25,8 +25,9 @@ DEADLINE_S = 240
 def test_the_first_run_makes_a_report_that_opens_with_the_answer(finished):
     page = (finished.folder / "results/report.html").read_text()
     assert len(page) < 10e6
-    assert page.index("Which losses help on potent pairs") < page.index("High error drugs")
-    assert not re.search(r"""<(script|link|img)[^>]+(src|href)=["']https?:""", page)
+    assert page.index("that the models had not seen") < page.index("data:image/png") < page.index("High error drugs")
+    assert not re.search(r"""<(script|link|img|iframe)[^>]+(src|href)=["']https?:""", page)
+    assert page.count("Explorer of toy") == 1
     numbers = json.loads((finished.folder / "results/report/answer.json").read_text())["toy"]
     assert numbers["runs"] == 4
     assert numbers["low"]["lower"] < numbers["low"]["difference"] < numbers["low"]["upper"]

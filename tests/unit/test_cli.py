@@ -35,6 +35,26 @@ def test_plan_lists_the_runs_of_the_bundle_that_is_there(world_bundle, tmp_path,
     out = capsys.readouterr().out
     assert "losses: 20 runs (4 methods, 5 splits, 1 seed)" in out
     assert "uno_small.mae_poly-2.drug_blind-f0.s0" in out
+    assert "  time    " in out
+
+
+def test_plan_of_many_runs_lists_the_first_and_the_last(world_bundle, tmp_path, repo, monkeypatch, capsys):
+    monkeypatch.chdir(repo)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "bundle").symlink_to(world_bundle.folder)
+    model = {"width": 8, "tower_depth": 1, "head_depth": 1, "drug_features": ["fingerprints"]}
+    experiment = {"models": ["m"], "split": {"folds": 3}, "seeds": list(range(10)), "training": {"epochs": 1}}
+    config = {"results": str(tmp_path / "results"), "models": {"m": model}, "experiments": {"e": experiment}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    listed = {}
+    for option in ([], ["--all"]):
+        assert main(["plan", "--config", str(tmp_path / "config.yaml"), *option]) == 0
+        out = capsys.readouterr().out
+        assert "e: 30 runs (1 method, 3 splits, 10 seeds)" in out
+        listed["--all" in option] = [line for line in out.splitlines() if "m.mse.drug_blind" in line or "more" in line]
+    assert len(listed[True]) == 30
+    assert listed[False][10] == "... 10 more (--all lists them) ..."
+    assert listed[False][:10] + listed[False][11:] == listed[True][:10] + listed[True][-10:]
 
 
 def test_simulate_writes_a_world_that_a_configuration_can_use(tmp_path, capsys):

@@ -79,6 +79,7 @@ def test_the_table_takes_the_monitor_and_the_part_of_each_run():
     balanced = CASES[convergence.CONVERGED].rename(columns={MONITOR: "validation_balanced_mae"})
     runs = pd.DataFrame({"run": ["a", "b"], "method": ["mse", "mae"], "split": ["f0", "f1"], "seed": [0, 1]}).assign(
         monitor=[MONITOR, "validation_balanced_mae"],
+        status="trained",
         history=[json.dumps(t.to_dict("records")) for t in (CASES[convergence.OVERFITTED], balanced)],
     )
     plan = pd.DataFrame({"run": ["b", "a"], "spec": [json.dumps({"training": {"epochs": 50}}), json.dumps({})]})
@@ -89,4 +90,6 @@ def test_the_table_takes_the_monitor_and_the_part_of_each_run():
     assert found.loc["a", ["class", "naive", "best_epoch", "stopped_early"]].tolist() == ["overfitted", NAIVE, 7, False]
     assert found.loc["b", ["class", "naive", "planned_epochs"]].tolist() == ["converged", 0.25, 50]
     assert found.loc["b", "stopped_early"]
+    failed = convergence_table(runs.assign(status=["failed", "trained"]), plan, levels)
+    assert failed["class"].tolist() == ["diverged", "converged"]
     assert found.loc["a", "rise"] == pytest.approx(np.median(np.linspace(0.1, 0.12, 12)[-3:]) / 0.1 - 1)

@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hedflow.config import Training, parse_config
-from hedflow.estimate import Estimate, Part, Span, checkpoint_bytes, epochs_of, estimate, finished_runs, look, makespan
+from hedflow.estimate import (
+    Estimate,
+    Part,
+    Span,
+    _part,
+    checkpoint_bytes,
+    epochs_of,
+    estimate,
+    finished_runs,
+    look,
+    makespan,
+)
 from hedflow.estimate_words import range_said, said, size_said, span_said, time_said
 from hedflow.files import read_json, write_parquet
 from hedflow.machine import Machine, this_machine
@@ -241,6 +252,18 @@ def test_a_measurement_leaves_the_threads_as_they_were(world_bundle):
     assert torch.get_num_threads() == before
     assert measured.row > 0
     assert measured.start > 0
+    assert measured.busy == 1  # of two threads it cannot be told
+
+
+def test_a_busy_machine_widens_the_range_downwards(world_bundle):
+    spec = specs_of(plan_of(world_bundle))[0]
+    alone, busy = (
+        _part("m", (spec,), [], dataclasses.replace(SPEED, busy=b), world_bundle.manifest) for b in (1.0, 3.0)
+    )
+    assert busy.seconds.least == pytest.approx(alone.seconds.least / 3)
+    assert busy.seconds.most == alone.seconds.most
+    assert "busy: 3.0 times as slow as alone" in said(Estimate("e", 1, 0, (busy,), MACHINE), "1 run")
+    assert "busy" not in said(Estimate("e", 1, 0, (alone,), MACHINE), "1 run")
 
 
 # --- words
@@ -291,6 +314,7 @@ def test_runs_that_are_trained_together_are_fewer_jobs_of_the_same_work(world_bu
     assert one.wall == other.wall
     assert one.core_seconds == other.core_seconds
     assert Estimate("e", 10, 0, (together,), MACHINE).at_once == 3
+    assert alone.job_mb < together.job_mb < 4 * alone.job_mb
 
 
 def test_checkpoints_take_room_while_runs_go(world_bundle):

@@ -6,7 +6,7 @@ Two sources of 30 drugs x 24 cells; what a method predicts is a function of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,12 @@ from hedflow.figures import experiment as figures
 from hedflow.files import write_json, write_parquet, write_text
 from hedflow.harmony import agreement, noise, second_errors, shared_pairs
 from hedflow.integrate import NO_CURVES
+from hedflow.splits import labels
 
 DRUGS, CELLS = 30, 24
-PARTS = ("f0", "f1", "f2")
+# What a drug may be called in a file, for all that a page knows.
+ODD = "x\"'</script><b>${{ y }}`*_|$a$\\"
+FOLDS = Split(folds=3)
 HISTORY = [
     {"epoch": i, "loss": 1 / (i + 1), "validation_balanced_mae": 0.3 - i / 100, "validation_mae": 0.2, "rate": 1e-3}
     for i in range(4)
@@ -56,7 +59,7 @@ def naive_frames(drugs: int = DRUGS) -> dict[str, pd.DataFrame]:
 
 
 def experiment_of(methods: dict[str, pd.DataFrame], naive: dict[str, pd.DataFrame], **settings: object) -> Experiment:
-    """The first method is the reference."""
+    """The first method is the reference; drug-blind."""
     wanted = {"bootstrap": 100, "top_k": 5, "high_error_z": 1.0} | settings
     return Experiment(methods, naive, next(iter(methods)), "drug_blind", Analysis(**wanted))
 
@@ -65,19 +68,20 @@ def tables_of(
     experiment: Experiment,
     folder: Path,
     losses: dict[str, tuple[str | None, float | None]] | None = None,
-    parts: Sequence[str] = PARTS,
-    names: Callable[[int], str] = lambda i: f"*drug_{i}*",
+    split: Split = FOLDS,
+    names: Callable[[int], str] = lambda i: f"*drug_{i}*{ODD}",
+    drugs: int = DRUGS,
 ) -> dict[str, pd.DataFrame]:
-    """All tables of the experiment, on a bundle below `folder` whose response is the frames'.
+    """All tables of the experiment, on a bundle below `folder` whose response is that of a whole `frame`.
 
     Args:
         losses: loss and alpha of a method, where it is not a loss without alpha; no loss: a model without epochs.
-        parts: of the split; each method has a run a part.
+        split: what the experiment's rows are tested by; each method has a run for each part.
         names: name of a drug.
+        drugs: of the bundle.
     """
-    drugs = int(experiment.rows["drug"].max()) + 1
     make_bundle(folder, range(drugs), n_cells=CELLS)
-    rows = experiment.rows.drop(columns="row")
+    rows = frame(lambda auc, drug, rng: auc, drugs).drop(columns=["row", "auc_pred"])
     write_parquet(folder / "response.parquet", rows)
     table = pd.read_parquet(folder / "drugs.parquet")
     mechanism = np.where(np.arange(drugs) < 3, "rare", "common")
@@ -85,18 +89,18 @@ def tables_of(
         folder / "drugs.parquet", table.assign(drug_name=[names(i) for i in range(drugs)], mechanism=mechanism)
     )
     bundle = open_bundle(folder)
-    spec = {"split": Split(folds=3).deciding(), "training": {"epochs": len(HISTORY)}}
+    spec = {"split": split.deciding(), "training": {"epochs": len(HISTORY)}}
     known = losses or {}
     plan = pd.DataFrame(
         [
             {
-                "run": f"{method}.{label}", "method": method,
-                "split": f"drug_blind-{label}", "split_kind": "drug_blind",
+                "run": f"{method}.{label}", "method": method, "split": f"{split.kind}-{label}",
+                "split_kind": split.kind,
                 "model": method if known.get(method) == (None, None) else "m",
                 "loss_name": known.get(method, (method, None))[0], "alpha": known.get(method, (method, None))[1],
                 "spec": json.dumps({**spec, "label": label}),
             }
-            for method in experiment.methods for label in parts
+            for method in experiment.methods for label in labels(split, bundle)
         ]
     )  # fmt: skip
     trained = plan["loss_name"].notna()
@@ -105,6 +109,8 @@ def tables_of(
         best_epoch=np.where(trained, 2.0, np.nan),
         history=np.where(trained, json.dumps(HISTORY), "[]"),
         monitor="validation_balanced_mae",
+        status="trained",
+        reason=None,
     )
     response = rows.assign(
         cell_id=bundle.cells["cell_id"].to_numpy()[rows["cell"]],

@@ -31,8 +31,8 @@ def convergence_table(runs: pd.DataFrame, plan: pd.DataFrame, levels: pd.DataFra
 
     Class, the first that holds:
         not iterative                       fewer than two epochs: solved in closed form, or a tree
-        diverged                            a loss or validation error that is not finite, or one at the end of more
-                                            than 1.5 times the training mean's and above the first epoch's
+        diverged                            the run failed; or a loss or validation error is not finite, or one at the
+                                            end is more than 1.5 times the training mean's and above the first epoch's
         not trained                         the best validation error is less than 1 % below that of the training
                                             mean, and the training loss never fell by 5 % of its first epoch's
         no better than the training mean    as before, but the training loss did fall: what is learnt is of no use
@@ -45,7 +45,7 @@ def convergence_table(runs: pd.DataFrame, plan: pd.DataFrame, levels: pd.DataFra
         converged                           all others
 
     Args:
-        runs: run, method, split, seed, monitor, history (JSON list of epoch, loss, validation_mae, ...).
+        runs: run, status, method, split, seed, monitor, history (JSON list of epoch, loss, validation_mae, ...).
         plan: run and spec (JSON), for the number of epochs that were planned.
         levels: split, and the training mean's validation_mae and validation_balanced_mae there.
 
@@ -69,6 +69,7 @@ def convergence_table(runs: pd.DataFrame, plan: pd.DataFrame, levels: pd.DataFra
                 "seed": run.seed,
                 "monitor": run.monitor,
                 **judge(history, str(run.monitor), naive, len(history) < epochs),
+                **({"class": DIVERGED} if run.status == "failed" else {}),
                 "epochs": len(history),
                 "planned_epochs": epochs,
                 "stopped_early": len(history) < epochs,

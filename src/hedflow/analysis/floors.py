@@ -58,6 +58,6 @@ def _whole(estimate: str, own: pd.DataFrame, tested: pd.DataFrame, variance: flo
     for part in SECOND_PARTS:
         weight = tested[part]
         # A source without such rows has no part in the mean.
-        mean = (own[part].where(weight > 0, 0.0) * weight).sum(skipna=False) / weight.sum()
-        row[part] = float(mean) if weight.sum() else np.nan
+        total = (own[part].where(weight > 0, 0.0) * weight).sum(skipna=False)
+        row[part] = float(total / weight.sum()) if weight.sum() else np.nan
     return row

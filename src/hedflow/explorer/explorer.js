@@ -112,13 +112,18 @@ function hedflowExplorer(data, charts) {
     return rows.filter((row) => row.mae !== null);
   }
 
-  async function draw(id, spec, datasets) {
+  /* One drawing of a place after another: of two that overlap both would stay in the page. */
+  const drawn = {};
+  function draw(id, spec, datasets) {
     const full = JSON.parse(JSON.stringify(spec));
     full.datasets = { ...full.datasets, ...datasets };
-    if (views[id]) views[id].finalize();
-    const made = await vegaEmbed(at(id), full, { actions: false, renderer: "svg" });
-    views[id] = made.view;
-    return made.view;
+    drawn[id] = (drawn[id] || Promise.resolve()).then(async () => {
+      if (views[id]) views[id].finalize();
+      const made = await vegaEmbed(at(id), full, { actions: false, renderer: "svg" });
+      views[id] = made.view;
+      return made.view;
+    });
+    return drawn[id];
   }
 
   async function drawScatter() {

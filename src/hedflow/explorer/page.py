@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import html
 import json
@@ -30,10 +31,16 @@ def make_page(tables: Path, experiment: str) -> str:
     return Template(texts["explorer.html"]).substitute(
         experiment=html.escape(experiment),
         style=texts["explorer.css"],
-        code=_packed(vl_convert.javascript_bundle(LIBRARIES) + "\n" + texts["explorer.js"]),
+        code=_packed(_libraries() + "\n" + texts["explorer.js"]),
         data=_packed(content),
         loader=texts["loader.js"],
     )
+
+
+@functools.cache
+def _libraries() -> str:
+    """Vega, Vega-Lite and Vega-Embed: bundling them takes seconds."""
+    return vl_convert.javascript_bundle(LIBRARIES)
 
 
 def _packed(text: str) -> str:

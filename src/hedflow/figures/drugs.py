@@ -205,5 +205,7 @@ def draw_z_scores(tables: Tables, path: Path) -> None:
             axis.hist(classic, bins, histtype="stepfilled", color="#0072b2", alpha=0.6, label="classic")
             axis.hist(robust, bins, histtype="step", color=ACCENT, alpha=1, label="robust")
             axis.set_title(f"z of {title}: n = {len(table):,}", fontsize=11)
-            axis.set(xlabel="z (beyond ±6 in the last bin)", yscale="log")
+            axis.set_xlabel("z (beyond ±6 in the last bin)")
+            if len(classic) or len(robust):  # one drug has no z
+                axis.set_yscale("log")
         drawn.axes[0].legend(frameon=False)

@@ -27,7 +27,8 @@ class RandomForest(Estimator[RandomForestSettings]):
             n_jobs=self.threads,
             random_state=self.seed,
         )
-        self.forest.fit(self.columns.of(train), data.auc[train], sample_weight=data.weights)
+        # Always with weights: without any, scikit-learn draws the rows of a tree in another way.
+        self.forest.fit(self.columns.of(train), data.auc[train], sample_weight=data.train_weights)
 
     def predict(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         return np.asarray(self.forest.predict(self.columns.of(rows)), np.float32)

@@ -150,6 +150,8 @@ def trained(tables: dict[str, pd.DataFrame]) -> list[str]:
         if words
         else f"All {len(classes)} runs converged{' or have no epochs' if not said else ''}."
     )
+    failed = runs[runs["status"] == "failed"]
+    lines += [f"Failed, without predictions: {run.run} ({run.reason})." for run in failed.itertuples()]
     return lines
 
 

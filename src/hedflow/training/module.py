@@ -102,7 +102,11 @@ class DrugResponse(pl.LightningModule):
 
     def _seed(self) -> None:
         """Random numbers of a step follow from the run's seed and the step: a run that goes on needs no other state."""
-        torch.manual_seed(mix(self.runs[0].seed, self.runs[0].step, 1))
+        seed = mix(self.runs[0].seed, self.runs[0].step, 1)
+        # Not torch.manual_seed: for each kind of device that is not in use it keeps a formatted traceback, every step.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            getattr(torch, self.device.type).manual_seed(seed)
         for run, generator in zip(self.runs, self._generators or (), strict=False):
             generator.manual_seed(mix(run.seed, run.step))
 

@@ -1,0 +1,174 @@
+"""The report's page and figures, of experiments of every kind: one method and dozens, no potent pair, one drug."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from written import DRUGS, ODD, experiment_of, frame, naive_frames, tables_of, write_results
+
+from hedflow.config import Split
+from hedflow.figures import FIGURES, losses
+from hedflow.figures.integration import draw_lost_rows
+from hedflow.figures.style import family_styles, shades
+from hedflow.figures.tables import MANY, Tables, family
+from hedflow.files import write_json
+from hedflow.report import headline, make_answer
+from hedflow.report.page import escaped
+from hedflow.report.page import frame as page_frame
+
+
+@pytest.fixture(scope="module")
+def published(repo) -> Path:
+    return repo / "resources" / "published_hed.csv"
+
+
+@pytest.fixture(scope="module")
+def answer(written, published):
+    return make_answer(written, ["e"], published)
+
+
+@pytest.fixture(scope="module")
+def least(tmp_path_factory) -> Path:
+    """One method without epochs, one drug, no potent pair, too few drugs to rank."""
+
+    def only(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows[(rows["drug"] == 0) & (rows["auc"] >= 0.5)].reset_index(drop=True)
+
+    methods = {"ridge": only(frame(lambda auc, drug, rng: auc + 0.1 * rng.normal(size=len(auc))))}
+    experiment = experiment_of(methods, {name: only(rows) for name, rows in naive_frames().items()})
+    split = Split(kind="drug_lists", drugs=["Drug 0"], validation_drugs=["Drug 1", "Drug 2"])
+    made = tables_of(experiment, tmp_path_factory.mktemp("bundle"), {"ridge": (None, None)}, split, "Drug {}".format)
+    return write_results(tmp_path_factory.mktemp("least"), made)
+
+
+@pytest.fixture(scope="module")
+def most(tmp_path_factory) -> Path:
+    """More methods than one panel holds: losses with alphas, and a model without epochs."""
+    axes = {f"mae_poly-{a:g}": ("mae_poly", float(a)) for a in (4, 0.5, 2)} | {
+        f"mae_exp-{a:g}": ("mae_exp", float(a)) for a in (1, 4, 7)
+    }
+    axes |= {"mse": ("mse", None), "mae": ("mae", None), "kernel_ridge": (None, None)}
+    assert len(axes) > MANY
+    methods = {
+        name: frame(lambda auc, drug, _, i=i: auc - 0.03 * i + 0.1 * np.random.default_rng(i).normal(size=len(auc)), 12)
+        for i, name in enumerate(axes)
+    }
+    experiment = experiment_of(methods, naive_frames(12), high_error_z=-1.0)
+    made = tables_of(experiment, tmp_path_factory.mktemp("bundle"), axes, drugs=12)
+    return write_results(tmp_path_factory.mktemp("most"), made)
+
+
+def test_the_page_opens_with_an_answer_that_can_be_quoted(answer, written):
+    page, numbers = answer
+    quoted = page.splitlines()[6].strip()
+    assert quoted.startswith(
+        "On drugs that the models had not seen (30 drugs, 1,440 measured pairs, 6 training runs), "
+    )
+    overall = pd.read_parquet(written / "e/tables/methods.parquet").query("source == 'all'").set_index("method")
+    low, mse = (f"{overall.loc[name, 'mae_low']:.3f}" for name in ("low", "mse"))
+    assert f"low errs {1 - float(low) / float(mse):.0%} less than mse on potent pairs" in quoted
+    assert f"mean absolute error {low} instead of {mse} (difference -" in quoted
+    assert "No model clearly beats the strongest naive baseline, the Tanimoto kNN" in quoted
+    assert "truly best ones; 17% by chance" in quoted
+    assert quoted.index("errs") < page.index("data:image/png") < page.index("**Methods.**") < page.index("<iframe")
+    found = numbers["e"]
+    assert (found["best_low"], found["strongest_naive"], found["drugs"]) == ("low", "tanimoto_knn", DRUGS)
+    contrast = pd.read_parquet(written / "e/tables/contrasts.parquet")
+    contrast = contrast.query("method == 'low' and against == 'mse' and part == 'mae_low'").iloc[0]
+    assert found["low"]["difference"] == pytest.approx(contrast["difference"], abs=1e-6)
+    assert found["low"]["p_holm"] == pytest.approx(contrast["p_holm"], abs=1e-6)
+
+
+def test_the_page_says_what_it_rests_on(answer):
+    page = answer[0]
+    assert "A 1 (25.0%)" in page  # set to 1
+    assert "Used nowhere, by part of the split: 3 to 1,200 rows (no tissue)." in page
+    assert "Features: expression 1, mutations 1 (training means for 2 cell lines without them)." in page
+    assert "better: -" in page  # low against mse on potent pairs
+    assert r"recall\@5, mse" in page  # a bare @ would become a mail address
+    assert r"\*drug\_" in page  # a drug's name is no markup
+    assert max(map(len, page.splitlines())) < 10_000  # more is refused by docutils
+    assert not re.search(r"""<(script|link|img|iframe)[^>]+(src|href)=["']?https?:""", page)
+
+
+def test_published_figures_stand_beside_ours(most, published):
+    page, _ = make_answer(most, ["e"], published)
+    start = page.index("**Beside the published figures.**")
+    part = page[start : page.index("**High error drugs**")]
+    overall = pd.read_parquet(most / "e/tables/methods.parquet").query("source == 'all'").set_index("method")
+    for method, theirs in {
+        "mae": (0.0771, 0.0654),
+        "mae_poly-2": (0.0649, 0.1046),
+        "mae_exp-7": (0.0537, 0.1045),
+    }.items():
+        ours = [f"{overall.loc[method, part]:.4f}" for part in ("mae_low", "mae_rest")]
+        cells = [escaped(method), f"{theirs[0]:.4f}", ours[0], f"{theirs[1]:.4f}", ours[1]]
+        assert "- ".join(f"{cell}\n     " for cell in cells).rstrip() in part
+    assert "log" not in part  # a loss that was not tried
+    assert "494 test rows, 67 of them below 0.5" in part
+
+
+def test_an_experiment_with_the_least_in_it_has_a_page(least, published):
+    page, numbers = make_answer(least, ["e"], published)
+    quoted = page.splitlines()[6]
+    assert "no pair was potent (true AUC below 0.5)" in quoted
+    assert "nan" not in quoted.lower()
+    assert "No source has cell lines with enough tested drugs to rank." in page
+    assert "have no epochs" in page
+    assert numbers["e"]["low"] is None
+    write_json(least / "report/answer.json", numbers)
+    assert re.search(r"1\. .*\n  2\. .*\n  3\. ", headline(least))
+
+
+@pytest.mark.parametrize("kind", ["written", "least", "most"])
+def test_every_figure_is_drawn_and_has_a_caption(kind, repo, request):
+    folder = request.getfixturevalue(kind) / "e/figures"
+    assert {path.stem for path in folder.glob("*.png")} == set(FIGURES)
+    for name in FIGURES:
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (repo / "workflow" / "report" / f"{name}.rst").is_file()
+    assert sorted(FIGURES.values()) == list(FIGURES.values())  # Snakemake sorts them by name
+
+
+def test_a_figure_is_drawn_alike_twice(written, tmp_path):
+    losses.draw_tradeoff(Tables(written / "e/tables"), tmp_path / "tradeoff.png")
+    assert (tmp_path / "tradeoff.png").read_bytes() == (written / "e/figures/tradeoff.png").read_bytes()
+
+
+def test_the_alphas_of_a_loss_are_one_family_in_their_order(most):
+    read = Tables(most / "e/tables")
+    assert read.families["mae_poly"] == ["mae_poly-0.5", "mae_poly-2", "mae_poly-4"]
+    assert read.families["kernel_ridge"] == ["kernel_ridge"]
+    assert family("uno.mae_exp-2~3", 2.0) == "uno.mae_exp~3"
+    assert family("net-2.mae_poly-2", 2.0) == "net-2.mae_poly"
+    few = read.few(4)
+    assert {read.reference, read.best_low} <= set(few)
+    assert len(few) == 4
+    assert few == [name for name in read.methods if name in few]
+
+
+def test_families_are_told_apart_and_alphas_go_from_light_to_dark():
+    styles = family_styles([f"loss{i}" for i in range(18)])
+    assert len({(style["color"], style["marker"], style["linestyle"]) for style in styles.values()}) == 18
+    lightness = [sum(shade) for shade in shades("#0173b2", 4)]
+    assert lightness == sorted(lightness, reverse=True)
+
+
+def test_lost_rows_are_drawn(written, tmp_path):
+    draw_lost_rows(pd.read_parquet(written / "integration_report.parquet"), tmp_path / "lost.png")
+    assert (tmp_path / "lost.png").stat().st_size > 1000
+
+
+def test_markup_and_templates_in_names_stay_text():
+    assert escaped("a*b_c|`{{ x }}`@d") == r"a\*b\_c\|\`(( x ))\`\@d"
+
+
+def test_a_frame_holds_its_page_whatever_is_in_it():
+    lines = page_frame(f'<p title="&amp;">{ODD}</p>\n</iframe>', "t")
+    assert lines[0].endswith('srcdoc="')
+    assert lines[-1] == '"></iframe>'
+    assert not re.search('["<]', "".join(lines[1:-1]))
