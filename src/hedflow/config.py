@@ -226,7 +226,8 @@ def _of_its_kind(value: Any) -> KindSettings:
     if not isinstance(value, Mapping):
         return KindSettings.model_validate(value)  # refused in pydantic's words
     kind = value.get("kind", DEFAULT_KIND)
-    if kind not in KINDS and kind not in (valid := names()):
+    if not isinstance(kind, str) or (kind not in KINDS and kind not in names()):
+        valid = names()
         context = {"expected": ", ".join(f"'{name}'" for name in valid)}
         problem: Any = {"type": "literal_error", "loc": ("kind",), "input": kind, "ctx": context}
         raise ValidationError.from_exception_data("models", [problem])

@@ -243,6 +243,7 @@ BAD = {
         {"kind": "kernel_ridge", "drug_features": ["descriptors"]},
         "drug_kernel tanimoto is of fingerprints",
     ),
+    "a kind that is a list": ({"kind": ["ridge"]}, "'models.m.kind' is ['ridge'], which is not a valid name"),
     "no mapping": (3, "'models.m' is 3"),
 }
 

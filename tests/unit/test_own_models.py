@@ -98,6 +98,13 @@ def test_the_howtos_model_keeps_the_laws(site: Path, world_bundle: Bundle, here:
     assert capsys.readouterr().out.count("kept: ") == len(LAWS)
 
 
+def test_laws_on_a_bundle_that_is_simulated(capsys: Any) -> None:
+    assert main(["check-model", "naive"]) == 0
+    assert capsys.readouterr().out.count("kept: ") == len(LAWS)
+    assert main(["check-model", "nave"]) == 1
+    assert "'models.nave.kind' is 'nave', which is not a valid name; did you mean naive?" in capsys.readouterr().err
+
+
 def test_the_howtos_models_from_the_configuration_to_their_predictions(
     site: Path, world_bundle: Bundle, here: Any, repo: Path, tmp_path: Path
 ) -> None:
