@@ -291,6 +291,8 @@ def test_a_real_gain_is_one_and_the_numbers_are_those_of_the_rows():
             assert row["change"] == pytest.approx(size["mae"].mean() - size["first"].mean())
             assert row["mae_lower"] < row["mae"] < row["mae_upper"]
     assert at(table, "mae")["difference_upper"] < -0.05
+    assert at(table, "mae")["p_holm"] < 0.05
+    assert pd.isna(at(table, "mse")["p"])
     assert pd.isna(at(table, "mse")["difference"])
     assert pd.isna(at(table, "mse")["control"])
 
