@@ -6,7 +6,7 @@ Two sources of 30 drugs x 24 cells; what a method predicts is a function of the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from hedflow.analysis.run import Measurements, make_tables
 from hedflow.bundle import open_bundle
 from hedflow.config import Analysis, Split
 from hedflow.explorer.page import make_page
+from hedflow.figures import FIGURES
 from hedflow.figures import experiment as figures
 from hedflow.files import write_json, write_parquet, write_text
 from hedflow.harmony import agreement, noise, second_errors, shared_pairs
@@ -124,8 +125,17 @@ def tables_of(
     return make_tables(experiment, bundle, plan, runs, measurements)
 
 
-def write_results(results: Path, made: dict[str, pd.DataFrame], audits: list[dict[str, object]] | None = None) -> Path:
-    """A results folder with one experiment, `e`: tables, figures and explorer, and what the page says of the data."""
+def write_results(
+    results: Path,
+    made: dict[str, pd.DataFrame],
+    audits: list[dict[str, object]] | None = None,
+    names: Iterable[str] = FIGURES,
+) -> Path:
+    """A results folder with one experiment, `e`: tables, figures and explorer, and what the page says of the data.
+
+    Args:
+        names: of the figures that are drawn.
+    """
     assert tuple(made) == TABLES
     for name, table in made.items():
         write_parquet(results / "e" / "tables" / f"{name}.parquet", table)
@@ -151,6 +161,6 @@ def write_results(results: Path, made: dict[str, pd.DataFrame], audits: list[dic
         "digest": "d",
     }
     write_json(results / "bundle" / "manifest.json", manifest)
-    figures.draw_all(results / "e" / "tables", results / "e" / "figures")
+    figures.draw_all(results / "e" / "tables", results / "e" / "figures", names)
     write_text(results / "e" / "explorer.html", make_page(results / "e" / "tables", "e"))
     return results

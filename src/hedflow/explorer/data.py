@@ -1,7 +1,7 @@
 """The data of the explorer: an experiment's tables as compact JSON.
 
-Numbers are whole: errors, AUCs and similarities in `SCALE`ths (null where there is none), so that a page of hundreds
-of drugs and a dozen methods stays small.
+Numbers are whole: errors, AUCs and similarities in `SCALE`ths, as many places as are shown (null where there is none),
+so that a page of hundreds of drugs and a dozen methods stays small.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hedflow.errors import LOW_AUC
 from hedflow.figures.style import shown
 from hedflow.figures.tables import Tables
 
-SCALE = 10_000
+SCALE = 1_000
 MOST_METHODS = 12  # whose single predictions are in the page; every method's errors are
 NUMBERS = 1_200_000  # of single predictions, at most
 POINTS = (20, 120)  # pairs of a drug that are shown: fewest, most

@@ -8,7 +8,7 @@
   }
   function fit() {
     try {
-      if (window.frameElement) window.frameElement.style.height = document.documentElement.scrollHeight + "px";
+      if (window.frameElement) window.frameElement.style.height = Math.ceil(document.body.offsetHeight) + 20 + "px";
     } catch (error) {
       /* A frame of another origin keeps the height that it was given. */
     }

@@ -13,6 +13,7 @@ from hedflow.figures.tables import Tables
 
 RANKING = {"recall": "recall@{k}", "ndcg": "NDCG@{k}", "spearman": "Spearman"}
 MOST_METHODS = 12
+MOST_LINES = 9
 
 
 def draw_ranking(tables: Tables, path: Path) -> None:
@@ -55,6 +56,8 @@ def draw_candidates(tables: Tables, path: Path) -> None:
     lines = tables.table["shown_lines"]
     methods = [name for name in dict.fromkeys([tables.reference, tables.best_low]) if (lines["method"] == name).any()]
     panels = lines[lines["method"].isin(methods)].drop_duplicates(["why", "source", "cell"])
+    left = max(0, len(panels) - MOST_LINES)
+    panels = panels.head(MOST_LINES)
     with figure(
         path, 5.4 * max(1, len(methods)) + 0.4, 4.6 * max(1, len(panels)) + 0.6,
         rows=max(1, len(panels)), columns=max(1, len(methods)),
@@ -71,6 +74,10 @@ def draw_candidates(tables: Tables, path: Path) -> None:
                 _one_line(axis, lines[inside], tables.top_k)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         drawn.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=10)
+        if left:
+            drawn.suptitle(
+                f"the first {MOST_LINES} of {MOST_LINES + left}; the others: explorer, table candidates", fontsize=11
+            )
 
 
 def _one_line(axis: Axes, drugs: pd.DataFrame, k: int) -> None:

@@ -6,7 +6,7 @@ import colorsys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 
@@ -122,12 +122,3 @@ def rows_of_names(axis: Axes, names: Iterable[str], labelled: bool = True) -> No
     axis.set(yticks=range(len(listed)), ylim=(len(listed) - 0.4, -0.6))
     axis.set_yticklabels([plain(name) for name in listed] if labelled else [], fontsize=11)
     axis.grid(axis="y", visible=False)
-
-
-def note(axis: Axes, text: str, where: Literal["left", "right"] = "left") -> None:
-    """A line below an axis: what n is, what is left out."""
-    at = 0.0 if where == "left" else 1.0
-    axis.annotate(
-        text, (at, 0), (0, -46), xycoords="axes fraction", textcoords="offset points", ha=where, va="top",
-        fontsize=10, color="#444444",
-    )  # fmt: skip

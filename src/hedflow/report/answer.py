@@ -22,6 +22,8 @@ from hedflow.report.summary import CERTAIN, paragraph
 TITLE = "What makes the ranking of potent drugs better?"
 # Tables of which the page needs a few rows or none: they are large.
 UNREAD = ("scores", "candidates", "cells", "cell_ranking", "pairs", "concentration")
+# The lines whose candidates are on the page, by why they are shown; the others have a figure.
+IN_TEXT = {"asked for": "A cell line that was asked for", "median": "A cell line in the middle"}
 METHODS = (
     "**Methods.** Mean absolute error (MAE) over test rows, 95 % intervals over drugs. Bias is prediction minus truth: "
     "a loss can gain on potent pairs by predicting everything lower, which changes no ranking."
@@ -99,7 +101,7 @@ def _unused(audits: list[dict[str, Any]]) -> list[str]:
 
 
 def _ranked(tables: dict[str, pd.DataFrame], reference: str) -> list[str]:
-    """Rankings by source, and the candidates of the line that the report shows first."""
+    """Rankings by source, and candidates: of a line in the middle, and of those asked for (in the longest list)."""
     k = int(tables["comparison"]["top_k"].iloc[0])
     if tables["ranking"].empty:
         return ["**Ranking.** No source has cell lines with enough tested drugs to rank.", ""]
@@ -107,15 +109,15 @@ def _ranked(tables: dict[str, pd.DataFrame], reference: str) -> list[str]:
         f"**Ranking.** Share of a line's {k} truly best drugs among the {k} predicted best, 95 % intervals over drugs."
     )
     lines = [lead, "", *list_table(details.rankings(tables, reference, k))]
-    shown = tables["shown_lines"]
-    for why in dict.fromkeys(shown["why"]):
-        own = shown[(shown["why"] == why) & (shown["method"] == reference)]
-        for (source, cell), drugs in own.groupby(["source", "cell_name"], sort=False):
-            if why not in ("asked for", "median"):
-                continue
-            about = "A cell line in the middle" if why == "median" else "Asked for"
-            said = f"{about}: {cell} ({source}), {reference}: the {k} predicted best of {drugs['n'].iloc[0]} drugs."
-            lines += [escaped(said), "", *list_table(details.shown_line(drugs, k))]
+    shown = tables["shown_lines"].query(
+        "method == @reference and why in @text", local_dict={"reference": reference, "text": list(IN_TEXT)}
+    )
+    lists = shown.drop_duplicates(["why", "source", "cell"]).sort_values("n", ascending=False, kind="stable")
+    for one in lists.drop_duplicates(["why", "cell"]).sort_index().to_dict("records"):
+        line = f"{IN_TEXT[one['why']]}: {one['cell_name']} ({one['source']})"
+        said = f"{line}, {reference}: the {k} predicted best of {one['n']} drugs."
+        drugs = shown[(shown["source"] == one["source"]) & (shown["cell"] == one["cell"])]
+        lines += [escaped(said), "", *list_table(details.shown_line(drugs, k))]
     return lines
 
 

@@ -19,8 +19,12 @@ def interval(row: Any, name: str, digits: int = 4) -> str:
     if pd.isna(row[name]):
         return "-"
     bounds = (row[f"{name}_lower"], row[f"{name}_upper"])
-    said = NO_INTERVAL if pd.isna(bounds[0]) else ", ".join(f"{x:.{digits}f}" for x in bounds)
-    return f"{row[name]:.{digits}f} [{said}]"
+    return f"{row[name]:.{digits}f} {_brackets(*bounds, f'.{digits}f')}"
+
+
+def _brackets(lower: float, upper: float, form: str) -> str:
+    """`[0.12, 0.34]` in one piece: a line may end before it, not in it."""
+    return f"[{NO_INTERVAL}]" if pd.isna(lower) else f"[{lower:{form}},\u00a0{upper:{form}}]"
 
 
 def _name(method: str, naive: bool) -> str:
@@ -65,17 +69,15 @@ def _change(table: pd.DataFrame, method: str) -> str:
     if rows.empty:
         return "-"
     row = rows.iloc[0]
-    said = NO_INTERVAL if pd.isna(row["lower"]) else f"{row['lower']:+.4f}, {row['upper']:+.4f}"
     word = ("better" if row["difference"] < 0 else "worse") if clear(row) else "unclear"
-    p = "" if pd.isna(row["p_holm"]) else f", p {row['p_holm']:.2g}"
+    p = "" if pd.isna(row["p_holm"]) else f", p\u00a0{row['p_holm']:.2g}"
     relative = "" if pd.isna(row["relative"]) else f" ({row['relative']:+.0%})"
-    return f"{word}: {row['difference']:+.4f}{relative} [{said}]{p}"
+    return f"{word}: {row['difference']:+.3f}{relative} {_brackets(row['lower'], row['upper'], '+.3f')}{p}"
 
 
 def _shifted(row: Any) -> str:
     word = "better" if row["upper"] < 0 else "worse" if row["lower"] > 0 else "no different"
-    said = NO_INTERVAL if pd.isna(row["lower"]) else f"{row['lower']:+.4f}, {row['upper']:+.4f}"
-    return f"{word}: {row['difference']:+.4f} [{said}]"
+    return f"{word}: {row['difference']:+.3f} {_brackets(row['lower'], row['upper'], '+.3f')}"
 
 
 def naive_sentence(tables: dict[str, pd.DataFrame]) -> str:
@@ -101,7 +103,7 @@ def rankings(tables: dict[str, pd.DataFrame], reference: str, k: int) -> pd.Data
         row = {
             "source": str(source),
             "lines / drugs": f"{int(own['n_cells'])} / {int(own['n_drugs'])}",
-            f"recall@{k}, {reference}": f"{own['estimate']:.1%} [{own['low']:.1%}, {own['high']:.1%}]",
+            f"recall@{k}, {reference}": f"{own['estimate']:.1%} {_brackets(own['low'], own['high'], '.1%')}",
             "best": f"{best['estimate']:.1%} ({shown(str(best['method']))})",
             "by chance": f"{own['random']:.1%}",
         }
