@@ -108,7 +108,7 @@ def plan(given: argparse.Namespace) -> None:
     from hedflow.estimate import estimate
     from hedflow.estimate_words import said, together
     from hedflow.machine import this_machine
-    from hedflow.plan import make_plan, summary
+    from hedflow.plan import likely_plan, summary
     from hedflow.splits import empty_ranges
 
     config = load_config(given.config)
@@ -116,10 +116,9 @@ def plan(given: argparse.Namespace) -> None:
     machine = this_machine(given.cores)
     tables, estimates = [], []
     for name, experiment in config.experiments.items():
-        earlier = experiment.earlier
-        table = make_plan(config, name, bundle, Path(config.results) / earlier / "tables" if earlier else None)
+        table, word = likely_plan(config, name, bundle, config.results)
         estimates.append(estimate(table, config.results, machine, bundle, measuring=True))
-        print(said(estimates[-1], summary(table, empty_ranges(experiment.split, bundle))), flush=True)
+        print(said(estimates[-1], summary(table, empty_ranges(experiment.split, bundle)) + word), flush=True)
         tables.append(table[["run", "method", "split", "seed"]])
     if len(estimates) > 1:
         print(together(estimates))

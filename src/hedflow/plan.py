@@ -21,6 +21,7 @@ from hedflow import HedflowError
 from hedflow.bundle import Bundle
 from hedflow.config import Config, Experiment, Loss, Split, Training, nearest
 from hedflow.files import digest
+from hedflow.high_error import TABLES as EARLIER_TABLES
 from hedflow.high_error import high_error_drugs, read_drug_errors, with_high_error_drugs
 from hedflow.models import Kind, code_digest_of, find
 from hedflow.models.settings import KindSettings
@@ -34,6 +35,8 @@ HOW = ("threads", "device", "compile", "deterministic", "runs_per_job", "checkpo
 # An estimator has a loss of its own, and of `training` only this much decides what it learns.
 OWN_LOSS = "own"
 ESTIMATOR_KEYS = ("align", "monitor")
+# Share of the drugs that lie 2 SD above the mean, about: as many stand for high error drugs that are not known yet.
+STAND_INS = 0.03
 UPF_KEYS = ("id", "index", "drug", "fold", "model", "loss", "alpha", "weigh", "seed", "raw_max_lr")
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -55,6 +58,26 @@ def make_plan(config: Config, experiment: str, bundle: Bundle, earlier: str | Pa
     drugs: list[str] = []
     if config.experiments[experiment].earlier:
         drugs = high_error_drugs(config, experiment, read_drug_errors(earlier or ""))
+    return _planned(config, experiment, bundle, drugs)
+
+
+def likely_plan(config: Config, experiment: str, bundle: Bundle, results: str | Path) -> tuple[pd.DataFrame, str]:
+    """The plan, for a look at it; where its high error drugs are not known yet, one with stand-ins, and a word on that.
+
+    Args:
+        results: folder of the experiments.
+    """
+    earlier = config.experiments[experiment].earlier
+    tables = Path(results) / earlier / "tables" if earlier else None
+    if tables is None or any((tables / name).is_file() for name in EARLIER_TABLES):
+        return make_plan(config, experiment, bundle, tables), ""
+    some = list(bundle.drugs["drug_id"][: max(1, round(STAND_INS * len(bundle.drugs)))])
+    word = f"; which drugs is known when '{earlier}' has run, here {len(some)} stand for them"
+    return _planned(config, experiment, bundle, some), word
+
+
+def _planned(config: Config, experiment: str, bundle: Bundle, drugs: list[str]) -> pd.DataFrame:
+    """The plan with these high error drugs (ids)."""
     if config.experiments[experiment].split.kind == "high_error":
         config = with_high_error_drugs(config, experiment, drugs)
     wanted = config.experiments[experiment]

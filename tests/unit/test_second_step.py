@@ -30,7 +30,7 @@ from hedflow.config import Analysis, Split, parse_config
 from hedflow.figures.second_step import draw_second_step
 from hedflow.files import write_parquet
 from hedflow.high_error import read_drug_errors
-from hedflow.plan import make_plan
+from hedflow.plan import likely_plan, make_plan
 from hedflow.report.second_step import second_step_page
 from hedflow.splits import make_rows
 
@@ -176,6 +176,20 @@ def test_what_counts_is_which_drugs_are_weighed_not_how_they_were_found(bundle, 
         weigh_plan(bundle, tables / "none")
 
 
+def test_a_look_before_the_first_step_has_run_counts_all_runs(bundle, tmp_path, tables):
+    config = config_of(hed=hed(second_step={"high_error_z": 1.0}))
+    expected = {"hed": 6, "hed_move": 2, "hed_weigh": 12}
+    for name, runs in expected.items():
+        plan, word = likely_plan(config, name, bundle, tmp_path / "results")
+        assert len(plan) == runs
+        assert word == ("" if name == "hed" else "; which drugs is known when 'hed' has run, here 1 stand for them")
+    (tmp_path / "results" / "hed").mkdir(parents=True)
+    (tmp_path / "results" / "hed" / "tables").symlink_to(tables)
+    plan, word = likely_plan(config, "hed_move", bundle, tmp_path / "results")
+    assert word == ""
+    assert len(chosen_drugs(plan)) == 2
+
+
 def test_the_audit_looks_up_who_is_weighed(bundle, tables):
     plan, errors = weigh_plan(bundle, tables), read_drug_errors(tables)
     assert len(audit_plan(plan, bundle, errors)) == 3
@@ -291,6 +305,8 @@ def test_a_real_gain_is_one_and_the_numbers_are_those_of_the_rows():
             assert row["change"] == pytest.approx(size["mae"].mean() - size["first"].mean())
             assert row["mae_lower"] < row["mae"] < row["mae_upper"]
     assert at(table, "mae")["difference_upper"] < -0.05
+    assert at(table, "mae")["p_holm"] < 0.05
+    assert pd.isna(at(table, "mse")["p"])
     assert pd.isna(at(table, "mse")["difference"])
     assert pd.isna(at(table, "mse")["control"])
 

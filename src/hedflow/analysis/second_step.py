@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hedflow.analysis.paired import holm, sign_flip_p
 from hedflow.config import Analysis
 from hedflow.errors import LOW_AUC
 from hedflow.files import write_parquet
@@ -145,15 +147,17 @@ def errors_table(second: Step, first: Step, high: set[int], settings: Analysis) 
 
     One row a (method, drugs, part): drugs (`high error`, `others`, `all`; a group without rows is left out), part
     (mae, mae_low: true AUC < 0.5, mae_rest), n, n_drugs; mae; control, difference (method - control, negative: errs
-    less); earlier (the method of the first step), mae_first (its error on the same rows), change (second step -
-    first, negative: errs less now). Each but mae_first with _lower and _upper.
+    less), p (sign flips over drugs, `analysis.paired`), p_holm (over the methods of the group and part); earlier (the
+    method of the first step), mae_first (its error on the same rows), change (second step - first, negative: errs less
+    now). mae, difference and change with _lower and _upper.
     """
     control, earlier = controls(second.plan), earlier_methods(second.plan, first)
     some = second.frame(second.reference)
     size = {name: _error(second.frame(name)).reindex(some.index) for name in second.methods}
     before = {name: _error(first.frame(name)).reindex(some.index) for name in set(earlier.values())}
     low = (some["auc"] < LOW_AUC).to_numpy()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    sums: dict[str, list[np.ndarray]] = {}
     for group, among in _groups(some, high).items():
         boot = DrugBootstrap(some["drug"][among], n_boot=settings.bootstrap, seed=settings.seed)
         for name in second.methods:
@@ -167,11 +171,16 @@ def errors_table(second: Step, first: Step, high: set[int], settings: Analysis) 
                 against = size.get(control[name] or "")
                 other = np.full(len(own), np.nan) if against is None else against[among]
                 row |= _spread("difference", boot.difference(own, other, mask))
+                sums.setdefault(group, []).append(boot.drug_sums(own - other, mask)[0])
                 row["earlier"] = earlier[name]
                 row["mae_first"] = boot.mean(old, mask).estimate
                 row |= _spread("change", boot.difference(own, old, mask))
                 rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    table["p"] = np.concatenate([sign_flip_p(np.array(own), settings.seed) for own in sums.values()])
+    table.loc[table["n_drugs"] < 2, "p"] = np.nan
+    table["p_holm"] = table.groupby(["drugs", "part"])["p"].transform(lambda p: holm(p.to_numpy()))
+    return table
 
 
 def drugs_table(second: Step, first: Step, high: set[int], drugs: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:

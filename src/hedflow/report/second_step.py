@@ -113,6 +113,7 @@ def _methods(errors: pd.DataFrame) -> pd.DataFrame:
                 "MAE, AUC < 0.5": f"{potent['mae']:.4f}" if potent["n"] else "no such pair",
                 "change since the first step": _interval(row, "change"),
                 "against the control": _interval(row) if pd.notna(row["control"]) else "is the control",
+                "p, Holm": f"{row['p_holm']:.3f}" if pd.notna(row["p_holm"]) else "",
             }
         )
     return pd.DataFrame(rows)
