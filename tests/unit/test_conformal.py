@@ -113,6 +113,21 @@ def test_one_part_is_enough_and_too_few_drugs_are_not():
     assert "19 drugs are tested" in reason
 
 
+def test_rows_without_a_prediction_neither_count_nor_calibrate():
+    """The runs of drugs 0 to 4 failed: their rows might as well not be there."""
+    experiment = make_experiment(parts=1)
+    frame = experiment.methods["mse"]
+    gap = frame.assign(auc_pred=frame["auc_pred"].where(frame["drug"] >= 5))
+    left = {name: rows[rows["drug"] >= 5].reset_index(drop=True) for name, rows in experiment.frames.items()}
+    failed, without = (
+        conformal_table(Experiment({"mse": own}, {"mean": mean}, "mse", "drug_blind", experiment.settings))[0]
+        for own, mean in ((gap, experiment.naive["mean"]), (left["mse"], left["mean"]))
+    )
+    columns = ["n", "n_drugs", "coverage", "coverage_drugs", "width"]
+    failed, without = (t.query("method == 'mse'")[columns].reset_index(drop=True) for t in (failed, without))
+    pd.testing.assert_frame_equal(failed, without)
+
+
 def test_intervals_do_not_depend_on_the_order_of_the_rows():
     first, second = (conformal_table(make_experiment(shuffle=shuffle))[0] for shuffle in (None, 4))
     pd.testing.assert_frame_equal(first, second)

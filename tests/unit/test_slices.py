@@ -9,7 +9,9 @@ from scipy import stats
 from test_paired import make_experiment
 from test_splits import make_bundle
 
+from hedflow.analysis.experiment import Experiment
 from hedflow.analysis.floors import floors_table
+from hedflow.analysis.paired import contrasts_table, ranks_table
 from hedflow.analysis.pairs import measured_again, pairs_tables
 from hedflow.analysis.parts import IN_TRAINING, NEW, NO_RING, describe_parts
 from hedflow.analysis.slices import EDGES, distance_table, distance_trend_table, slices_table, spearman_interval
@@ -74,6 +76,20 @@ def test_slices_by_source_are_the_methods_by_source(experiment, slices):
     by_source = slices.query("axis == 'source'").set_index(["value", "method"]).loc[methods.index]
     for column in ("mae", "mae_low", "mae_rest", "bias", "n", "n_low", "n_drugs", "n_drugs_low"):
         assert by_source[column].tolist() == pytest.approx(methods[column].tolist())
+
+
+def test_rows_without_a_prediction_do_not_count(experiment):
+    frame = experiment.methods["a"]
+    gap = frame.assign(auc_pred=frame["auc_pred"].where(frame["drug"] > 0))
+    only = Experiment({**experiment.methods, "a": gap}, experiment.naive, "mse", "drug_blind", experiment.settings)
+    table = slices_table(only, KNOWN, TISSUE).query("method == 'a' and axis == 'mechanism'").set_index("value")
+    inside = frame["drug"].isin([1, 2])
+    assert (table.loc["rare", "n"], table.loc["rare", "n_drugs"]) == (inside.sum(), 2)
+    assert table.loc["rare", "mae"] == pytest.approx((frame["auc_pred"] - frame["auc"]).abs()[inside].mean())
+    contrast = contrasts_table(only).query("method == 'a' and against == 'mse' and part == 'mae'").iloc[0]
+    assert (contrast["n"], contrast["n_drugs"]) == ((frame["drug"] > 0).sum(), DRUGS - 1)
+    ranks = ranks_table(only).query("part == 'mae'")
+    assert set(ranks["n_drugs"]) == {DRUGS - 1}
 
 
 def test_slices_do_not_depend_on_the_order_of_the_rows(slices):

@@ -37,6 +37,7 @@ LEVELS = (0.8, 0.9, 0.95)
 # So many drugs calibrate at least: with 19 others an interval of 95 % is finite.
 MIN_DRUGS = 20
 STRATA = 5
+KINDS = ("constant", "by prediction")  # of widths
 SAME_PART, ALL_PARTS = "same part", "all parts"
 COLUMNS = (
     "method", "naive", "width_kind", "level", "grouping", "low", "high", "source", "n", "n_drugs", "coverage",
@@ -76,13 +77,18 @@ def conformal_table(experiment: Experiment) -> tuple[pd.DataFrame, str]:
         pool, calibration = np.zeros_like(part), ALL_PARTS
     groupings, tables = _groupings(experiment.rows), []
     for name in [*experiment.methods, experiment.strongest]:
-        auc_pred = experiment.frames[name]["auc_pred"].to_numpy(np.float64)
         absolute = np.abs(experiment.error(name))
-        for kind, strata in (("constant", pool), ("by prediction", _strata(auc_pred, pool, drug))):
-            halves = half_widths(absolute, drug, strata, LEVELS)
+        # Rows of a failed run have no prediction; they neither calibrate nor count.
+        known = np.flatnonzero(np.isfinite(absolute))
+        auc_pred = experiment.frames[name]["auc_pred"].to_numpy(np.float64)[known]
+        for kind in KINDS:
+            strata = pool[known] if kind == "constant" else _strata(auc_pred, pool[known], drug[known])
+            halves = half_widths(absolute[known], drug[known], strata, LEVELS)
             for level, half in zip(LEVELS, halves, strict=True):
-                width = np.minimum(auc_pred + half, 1) - np.maximum(auc_pred - half, 0)
-                found = _coverage(experiment, absolute <= half, np.maximum(width, 0), drug, groupings)
+                covered, width = np.full((2, len(drug)), np.nan)
+                covered[known] = absolute[known] <= half
+                width[known] = np.maximum(np.minimum(auc_pred + half, 1) - np.maximum(auc_pred - half, 0), 0)
+                found = _coverage(experiment, covered, width, drug, groupings)
                 found = found.assign(method=name, naive=name in experiment.naive, width_kind=kind, level=level)
                 tables.append(found.assign(calibration=calibration))
     return pd.concat(tables, ignore_index=True)[list(COLUMNS)], ""
@@ -150,14 +156,15 @@ def _groupings(rows: pd.DataFrame) -> list[_Grouping]:
 
 
 def _coverage(
-    experiment: Experiment, covered: NDArray[np.bool_], width: Floats, drug: Ints, groupings: list[_Grouping]
+    experiment: Experiment, covered: Floats, width: Floats, drug: Ints, groupings: list[_Grouping]
 ) -> pd.DataFrame:
-    tables, n_drugs = [], int(drug.max()) + 1
+    """Coverage and width in the groups that have rows; ``covered`` (n,) 1 or 0, NaN without a prediction."""
+    tables, n_drugs, known = [], int(drug.max()) + 1, np.isfinite(covered)
     for grouping in groupings:
         size = len(grouping.groups)
         found = experiment.boot.means(covered, grouping.of_row, size)
-        at = grouping.of_row * n_drugs + drug
-        counts, hits = (np.bincount(at, w, minlength=size * n_drugs).reshape(size, -1) for w in (None, covered))
+        at = (grouping.of_row * n_drugs + drug)[known]
+        counts, hits = (np.bincount(at, w, minlength=size * n_drugs).reshape(size, -1) for w in (None, covered[known]))
         share = np.divide(hits, counts, out=np.zeros(hits.shape), where=counts > 0).sum(axis=1)
         n, drugs = np.where(found.n > 0, found.n, np.nan), np.where(found.n_drugs > 0, found.n_drugs, np.nan)
         low, high, source = zip(*grouping.groups, strict=True)
@@ -172,7 +179,7 @@ def _coverage(
             "coverage_lower": found.low,
             "coverage_upper": found.high,
             "coverage_drugs": share / drugs,
-            "width": np.bincount(grouping.of_row, width, minlength=size) / n,
+            "width": np.bincount(grouping.of_row[known], width[known], minlength=size) / n,
         }
         tables.append(pd.DataFrame(columns))
     table = pd.concat(tables, ignore_index=True)
