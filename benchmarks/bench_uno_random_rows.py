@@ -17,18 +17,14 @@ import time
 from pathlib import Path
 
 import pandas as pd
-import pytorch_lightning as pl
 import torch
+from real_bundle import build, of_source
 
-from hedflow.bundle import Bundle, open_bundle
-from hedflow.bundle.build import build_bundle
-from hedflow.config import Data, Features, Model, Split, Training
+from hedflow.bundle import Bundle
+from hedflow.config import Model, Split, Training
 from hedflow.errors import point_metrics
-from hedflow.integrate import integrate
-from hedflow.registry import identity_files, needed_files, read_registry, source_files
-from hedflow.retrieve import retrieve
 from hedflow.splits import Rows, make_rows
-from hedflow.training.run import fit, predict
+from hedflow.training.fit import fit
 
 PUBLISHED = {"CCLE": 0.796, "CTRPv2": 0.841, "gCSI": 0.774, "GDSCv1": 0.739, "GDSCv2": 0.775}
 # batch, epochs: what two cores do in a few minutes a source
@@ -40,24 +36,10 @@ DIFFERENCES = (
 )
 
 
-def build(mirror: str, folder: Path) -> Bundle:
-    """The five-source bundle, made in `folder`."""
-    data = Data(mirror=mirror)
-    registry = read_registry(data.registry)
-    for key in needed_files(data, registry):
-        retrieve(registry[key], folder / "raw" / key, mirror=mirror)
-    identity = [folder / "raw" / key for key in identity_files(data, registry)]
-    sources = {name: [folder / "raw" / key for key in source_files(data, name)] for name in data.names}
-    made = integrate(sources, identity)
-    build_bundle(made.response, made.cells, made.drugs, identity, Features(), folder / "bundle")
-    return open_bundle(folder / "bundle")
-
-
 def within(bundle: Bundle, source: str) -> Rows:
     """A random 8:1:1 split of one source's pairs."""
     rows = make_rows(Split(kind="random_pairs", folds=10, validation=1 / 9), "f0", bundle)
-    own = (bundle.response["source"] == source).to_numpy()
-    return Rows(*(part[own[part]] for part in (rows.train, rows.validation, rows.test)))
+    return of_source(rows, bundle, source)
 
 
 def main() -> None:
@@ -87,10 +69,9 @@ def main() -> None:
                 monitor="mae",
             )
             rows, start = within(bundle, source), time.time()
-            pl.seed_everything(0, verbose=False)
-            module, device = fit(bundle, rows, Model(), training, "mse", None, 0)
+            trained = fit(bundle, rows, Model(), training, "mse", None, 0)
             seconds = time.time() - start
-            found = point_metrics(bundle.response["auc"].to_numpy()[rows.test], predict(module, rows.test, device))
+            found = point_metrics(bundle.response["auc"].to_numpy()[rows.test], trained.predict(rows.test))
             row = {
                 "benchmark": "uno_random_rows",
                 "source": source,
@@ -99,10 +80,10 @@ def main() -> None:
                 "ratio": round(found["r2"] / PUBLISHED[source], 3),
                 "rmse": round(found["rmse"], 4),
                 "test_rows": len(rows.test),
-                "epochs": len(module.history),
+                "epochs": len(trained.history),
                 "batch": batch,
                 "seconds": round(seconds),
-                "rows_per_second": round(len(module.history) * len(rows.train) / seconds),
+                "rows_per_second": round(len(trained.history) * len(rows.train) / seconds),
             }
             print(json.dumps(row), flush=True)
             table.append(row)
