@@ -1,6 +1,6 @@
 """Second step: what became of the high error drugs that an earlier experiment found, against control and first step."""
 
-from hedflow.analysis.second_step import TABLES as SECOND_STEP_TABLES
+from hedflow.analysis import SECOND_STEP_TABLES
 
 
 rule second_step:

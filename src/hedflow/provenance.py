@@ -26,7 +26,7 @@ def code_digest(*modules: str) -> str:
     """
     result = hashlib.sha256()
     for name in sorted(_closure(modules)):
-        result.update(f"{name}\n{_essence(_source(name))}\n".encode())
+        result.update(f"{name}\n{_essence(name)}\n".encode())
     return result.hexdigest()[:16]
 
 
@@ -46,16 +46,18 @@ def _roots(package: str) -> list[Path]:
     return [Path(place) for place in found.submodule_search_locations or [str(found.origin).removesuffix(".py")]]
 
 
-def _source(module: str) -> str:
+def _tree(module: str) -> ast.Module:
     path = _path(module)
     if path is None:
         raise ModuleNotFoundError(f"{module} is no module with a source file here")
-    return path.read_text(encoding="utf-8")
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _essence(source: str) -> str:
+# Each of a workflow's rules asks for a digest, and most modules are in several: each is parsed once.
+@functools.cache
+def _essence(module: str) -> str:
     """The code as a syntax tree without docstrings."""
-    tree = ast.parse(source)
+    tree = _tree(module)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
@@ -68,11 +70,12 @@ def _essence(source: str) -> str:
     return ast.dump(tree)
 
 
+@functools.cache
 def _imports(module: str) -> set[str]:
     """Modules that a module imports, of its own package and of this one."""
     packages = {OWN, module.split(".")[0]}
     found = set()
-    for node in ast.walk(ast.parse(_source(module))):
+    for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -69,7 +69,7 @@ def check_model(name: str, settings: Mapping[str, Any] | None = None, bundle: Bu
             kept.append(said)
         else:
             broken.append(f"{name} breaks the law '{said}': {fault}")
-        if broken and law is _predicts:  # the others would only say it again
+        if broken and law in (_is_what_it_says, _predicts):  # the others would only say it again
             break
     if broken:
         raise HedflowError("\n".join(broken))

@@ -21,7 +21,7 @@ from hedflow.alignment import fit_alignment
 from hedflow.analysis.collect import collect_runs, pool
 from hedflow.bundle import Bundle
 from hedflow.cli import main
-from hedflow.config import Split, parse_config
+from hedflow.config import Split, Training, parse_config, parse_model
 from hedflow.files import read_json, write_parquet
 from hedflow.plan import make_plan, summary
 from hedflow.provenance import code_digest
@@ -29,6 +29,7 @@ from hedflow.schemas import PREDICTIONS, checked
 from hedflow.splits import make_rows
 from hedflow.testing import LAWS, check_model
 from hedflow.training import train_run
+from hedflow.training.estimate import fit_estimator, predict_estimator
 
 RIDGE = {"kind": "ridge", "drug_features": ["descriptors"]}
 
@@ -126,8 +127,14 @@ def test_the_howtos_models_from_the_configuration_to_their_predictions(
     record = read_json(tmp_path / "runs" / plan["run"][0] / "run.json")
     assert record["estimator"]["neighbours"] in (5, 20, 80)
     assert record["history"] == []
-    assert record["alignment"] == fit_alignment(world_bundle.response.iloc[rows.train], "CTRPv2").summary()
-    assert record["alignment"]["mapped"]
+    alignment = fit_alignment(world_bundle.response.iloc[rows.train], "CTRPv2")
+    assert record["alignment"] == alignment.summary()
+    assert alignment.knots
+    settings = config.models["alike"], config.training_of("mine")
+    predicted = predict_estimator(fit_estimator(world_bundle, rows, *settings, 0, alignment)[0], rows.test)
+    own = alignment.to_own(predicted, world_bundle.response["source"].to_numpy()[rows.test])
+    assert not np.array_equal(own, predicted)
+    np.testing.assert_allclose(frames["alike"]["auc_pred"], own, atol=1e-6)
 
 
 def test_an_edit_trains_the_runs_of_its_own_model_only(site: Path, world_bundle: Bundle, here: Any, repo: Path) -> None:
@@ -217,6 +224,26 @@ def test_a_run_of_each_estimator(kind: str, world_bundle: Bundle, tmp_path: Path
     assert record["rows_per_second"] > 0
     truth = world_bundle.response["auc"].to_numpy()[predictions["row"]].astype(float)
     assert record["metrics"]["mae"] == pytest.approx(np.abs(predictions["auc_pred"] - truth).mean(), abs=1e-6)
+
+
+def test_the_weights_of_a_run_reach_its_estimator(world_bundle: Bundle, tmp_path: Path) -> None:
+    """Drugs that are weighted up, as the second step of an experiment does."""
+    plan = plan_of(world_bundle, models=["r"], split={"folds": 3, "use_folds": [0]})
+    rows = make_rows(Split(folds=3), "f0", world_bundle)
+    drug = int(world_bundle.response["drug"][rows.train[0]])
+    weights = {"drugs": [world_bundle.drugs["drug_id"][drug]], "factor": 20.0}
+    spec = {**json.loads(plan["spec"].item()), "weights": weights}
+    write_parquet(tmp_path / "plan.parquet", plan.assign(spec=json.dumps(spec)))
+    files = tmp_path / "predictions.parquet", tmp_path / "run.json"
+    train_run(world_bundle.folder, tmp_path / "plan.parquet", plan["run"].item(), *files)
+    own = np.where(world_bundle.response["drug"].to_numpy()[rows.train] == drug, 20.0, 1.0)
+    settings = parse_model(RIDGE), Training()
+    wanted, plain = (
+        predict_estimator(fit_estimator(world_bundle, rows, *settings, 0, weights=w)[0], rows.test) for w in (own, None)
+    )
+    found = pd.read_parquet(files[0])["auc_pred"]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert np.abs(found - plain).max() > 1e-3
 
 
 # ---- entry points that are broken

@@ -121,7 +121,9 @@ def test_training_knows_nothing_of_analysis_integration_and_the_report(copy: Pat
     before = digest_of(copy, *modules_of_a_run)
     folders = [copy / name for name in ("analysis", "figures", "report", "sources", "simulate")]
     modules = [path for folder in folders for path in folder.glob("*.py")]
-    modules += [copy / f"{name}.py" for name in ("integrate", "retrieve", "ranking", "baselines", "cli")]
+    modules += [
+        copy / f"{name}.py" for name in ("integrate", "retrieve", "ranking", "baselines", "high_error", "upf", "cli")
+    ]
     modules += [copy / "bundle" / "build.py"]
     for path in modules:
         edit(path, lambda text: f"{text}\nCHANGED = True\n")

@@ -11,11 +11,11 @@ import yaml
 from test_splits import make_bundle
 
 from hedflow import HedflowError
+from hedflow.analysis import SECOND_STEP_TABLES
 from hedflow.analysis.second_step import (
     ALL,
     HIGH,
     OTHERS,
-    TABLES,
     Step,
     about_table,
     chosen_drugs,
@@ -337,7 +337,7 @@ def written(tmp_path_factory):
         "second_step_about": about_table(second, first, "hed", high),
         "comparison": pd.DataFrame({"reference": ["mse"]}),
     }
-    assert set(TABLES) < set(made)
+    assert set(SECOND_STEP_TABLES) < set(made)
     for name, table in made.items():
         write_parquet(folder / "tables" / f"{name}.parquet", table)
     return folder

@@ -22,7 +22,6 @@ from hedflow.intervals import DrugBootstrap, Interval
 from hedflow.models import find
 from hedflow.ranking import ranking_comparison
 
-TABLES = ("second_step", "second_step_drugs", "second_step_ranking", "second_step_about")
 HIGH, OTHERS, ALL = "high error", "others", "all"
 PARTS = {"mae": None, "mae_low": True, "mae_rest": False}  # of which rows: all, AUC < 0.5, the rest
 RANKING_BOOTSTRAP = 200
@@ -122,7 +121,7 @@ def about_table(second: Step, first: Step, name: str, high: set[int]) -> pd.Data
 def analyse_second_step(
     folder: str | Path, first_folder: str | Path, drugs: pd.DataFrame, settings: Analysis, out: str | Path
 ) -> None:
-    """Write `TABLES` of the experiment in `folder`, the second step of that in `first_folder`, to `out`.
+    """Write `SECOND_STEP_TABLES` of the experiment in `folder`, the second step of that in `first_folder`, to `out`.
 
     Args:
         drugs: the bundle's.

@@ -37,5 +37,6 @@ class Columns:
             self.drugs = principal_components(data.drugs, np.unique(data.drug[train]), components)
 
     def of(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """float32 (rows, columns)."""
-        return np.concatenate([self.cells[self.cell[rows]], self.drugs[self.drug[rows]]], axis=1)
+        """float32 (rows, columns); a column of zeros where a training cell and drug alone leave none."""
+        found = np.concatenate([self.cells[self.cell[rows]], self.drugs[self.drug[rows]]], axis=1)
+        return found if found.shape[1] else np.zeros((len(rows), 1), np.float32)

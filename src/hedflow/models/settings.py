@@ -166,7 +166,7 @@ class RidgeSettings(ModelSettings):
     )
 
     def memory_mb(self, sizes: Sizes) -> int:
-        """Six square matrices of the columns (1,761 took 520 MB) and a few numbers a row and a pair."""
+        """Six square matrices of the columns, and a few numbers a row and a pair."""
         columns = sizes.cell_columns + sizes.drug_columns
         return BASE_MB + round((48 * columns**2 + 100 * sizes.rows + 40 * sizes.cells * sizes.drugs) / 1e6)
 

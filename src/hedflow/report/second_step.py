@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from hedflow.analysis.second_step import HIGH, OTHERS, TABLES
+from hedflow.analysis import SECOND_STEP_TABLES
+from hedflow.analysis.second_step import HIGH, OTHERS
 from hedflow.figures.style import shown
 from hedflow.report.page import list_table
 
@@ -31,7 +32,7 @@ REPEATED = (
 
 def second_step_page(folder: Path) -> tuple[list[str], dict[str, Any]]:
     """The lines of the page for an experiment's folder, and the figures it is remembered by."""
-    tables = {name: pd.read_parquet(folder / "tables" / f"{name}.parquet") for name in TABLES}
+    tables = {name: pd.read_parquet(folder / "tables" / f"{name}.parquet") for name in SECOND_STEP_TABLES}
     about = {str(key): value for key, value in tables["second_step_about"].iloc[0].items()}
     errors = tables["second_step"]
     lines = [_what(about), "", *[f"{sentence}\n" for sentence in _sentences(errors, about)], _ranking(tables), ""]
