@@ -5,7 +5,11 @@
 function hedflowExplorer(data, charts) {
   const at = (id) => document.getElementById(id);
   const real = (x) => (x === null || x === undefined ? null : x / data.scale);
-  const fixed = (x, digits) => (x === null ? "" : (x < 0 ? "\u2212" : "") + Math.abs(x).toFixed(digits));
+  const fixed = (x, digits) => {
+    if (x === null) return "";
+    const text = Math.abs(x).toFixed(digits);
+    return x < 0 && Number(text) !== 0 ? "\u2212" + text : text;
+  };
   const signed = (x, digits) => (x === null || x < 0 ? fixed(x, digits) : "+" + x.toFixed(digits));
   const whole = (x) => x.toLocaleString("en");
   const drugs = data.drugs;

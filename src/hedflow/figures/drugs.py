@@ -91,7 +91,13 @@ def _each_drug(axis: Axes, tables: Tables) -> None:
     drugs = own_drugs(tables)
     high = drugs["drug"].isin(tables.table["high_error_drugs"]["drug"])
     points = axis.scatter(
-        drugs["similarity"], drugs["mae"], c=drugs["low_share"] * 100, cmap="viridis_r", s=18 + 30 * high
+        drugs["similarity"],
+        drugs["mae"],
+        c=drugs["low_share"] * 100,
+        cmap="viridis_r",
+        s=18 + 30 * high,
+        edgecolors="#555555",
+        linewidths=0.3,
     )
     axis.figure.colorbar(points, ax=axis, label="rows of the drug with AUC < 0.5 (%)")
     named, heights = drugs[high].nlargest(MOST_NAMES, "mae"), [float("inf")]
@@ -136,7 +142,7 @@ def _by_similarity(axis: Axes, tables: Tables) -> None:
     axis.set_xticks(range(len(bins)), ticks, fontsize=9)
     axis.set(xlabel="similarity of the nearest training drug / rows / drugs", ylabel="MAE", ylim=(0, None))
     axis.set_title(f"by bins, 95 % over drugs{tables.said_few(chosen)}", fontsize=11)
-    axis.legend(frameon=False, fontsize=10)
+    axis.legend(framealpha=0.75, edgecolor="none", fontsize=9)
 
 
 def draw_pairs(tables: Tables, path: Path) -> None:

@@ -55,32 +55,32 @@ def draw_candidates(tables: Tables, path: Path) -> None:
     """True against predicted AUC of the drugs of a few cell lines, the predicted and the true best marked."""
     lines = tables.table["shown_lines"]
     methods = [name for name in dict.fromkeys([tables.reference, tables.best_low]) if (lines["method"] == name).any()]
-    panels = lines[lines["method"].isin(methods)].drop_duplicates(["why", "source", "cell"])
-    left = max(0, len(panels) - MOST_LINES)
-    panels = panels.head(MOST_LINES)
-    with figure(
-        path, 5.4 * max(1, len(methods)) + 0.4, 4.6 * max(1, len(panels)) + 0.6,
-        rows=max(1, len(panels)), columns=max(1, len(methods)),
-    ) as drawn:  # fmt: skip
-        if panels.empty:
+    lists = lines[lines["method"].isin(methods)].drop_duplicates(["why", "source", "cell"])
+    shown_lists = lists.head(MOST_LINES).to_dict("records")
+    panels = [(one, name) for one in shown_lists for name in methods]
+    columns = 2 if len(methods) == 2 else min(3, max(1, len(panels)))
+    rows = -(-max(1, len(panels)) // columns)
+    with figure(path, 5.2 * max(2, columns) + 0.4, 4.6 * rows + 0.8, rows, columns) as drawn:
+        if not panels:
             nothing(drawn, f"No cell line has {2 * tables.top_k} tested drugs.")
             return
-        axes = np.array(drawn.axes).reshape(len(panels), len(methods))
-        for line, panel in zip(axes, panels.to_dict("records"), strict=True):
-            for axis, name in zip(line, methods, strict=True):
-                inside = (
-                    (lines["method"] == name) & (lines["source"] == panel["source"]) & (lines["cell"] == panel["cell"])
-                )
-                _one_line(axis, lines[inside], tables.top_k)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+        for axis in drawn.axes[len(panels) :]:
+            axis.set_axis_off()
+        for axis, (one, name) in zip(drawn.axes, panels, strict=False):
+            inside = (lines["method"] == name) & (lines["source"] == one["source"]) & (lines["cell"] == one["cell"])
+            _one_line(axis, lines[inside], tables.top_k, shown(name))
+        handles, labels = drawn.axes[0].get_legend_handles_labels()
         drawn.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=10)
-        if left:
-            drawn.suptitle(
-                f"the first {MOST_LINES} of {MOST_LINES + left}; the others: explorer, table candidates", fontsize=11
-            )
+        if len(lists) > MOST_LINES:
+            said = f"{MOST_LINES} of {len(lists)} lists; the others: explorer, table candidates"
+            drawn.suptitle(said, fontsize=11)
 
 
-def _one_line(axis: Axes, drugs: pd.DataFrame, k: int) -> None:
+def _one_line(axis: Axes, drugs: pd.DataFrame, k: int, method: str) -> None:
+    if drugs.empty:  # predicted alike, so that none comes first
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, plain(f"{method} predicts the same for all drugs"), ha="center", transform=axis.transAxes)
+        return
     first = drugs.iloc[0]
     predicted, best = drugs["rank_pred"] <= k, drugs["rank_true"] <= k
     kinds = [
@@ -97,9 +97,7 @@ def _one_line(axis: Axes, drugs: pd.DataFrame, k: int) -> None:
     axis.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="true AUC (low = potent)", ylabel="predicted AUC")
     hits = int((predicted & best).sum())
     axis.set_title(
-        plain(
-            f"{first['why']}: {short(str(first['cell_name']), 18)} ({first['source']}), {shown(str(first['method']))}\n"
-        )
+        plain(f"{first['why']}: {short(str(first['cell_name']), 18)} ({first['source']}), {method}\n")
         + f"{hits} of {k} found, {hits / k:.0%}; by chance {k / first['n']:.0%}; n = {first['n']} drugs",
         fontsize=10,
     )

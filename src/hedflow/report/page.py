@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-HEIGHT = "95rem"  # of a frame until the page in it says how high it is
+# Of a frame: as wide as the window beside the report's menu allows, so high until the page in it says how high it is.
+SIZE = "width:max(100%,min(1180px,100vw - 22rem));height:95rem"
 
 
 def list_table(table: pd.DataFrame) -> list[str]:
@@ -44,7 +45,5 @@ def frame(page: str, title: str) -> list[str]:
 
     `srcdoc`, not a data address, which browsers refuse above 2 MB.
     """
-    opening = (
-        f'<iframe title="{html.escape(title)}" loading="lazy" style="width:100%;border:0;height:{HEIGHT}" srcdoc="'
-    )
+    opening = f'<iframe title="{html.escape(title)}" loading="lazy" style="border:0;{SIZE}" srcdoc="'
     return [opening, *html.escape(page).splitlines(), '"></iframe>']
