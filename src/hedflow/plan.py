@@ -18,6 +18,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from hedflow import HedflowError
+from hedflow.baselines import BASELINES
 from hedflow.bundle import Bundle
 from hedflow.config import Config, Experiment, Loss, Split, Training, nearest
 from hedflow.files import digest
@@ -126,7 +127,9 @@ def _methods(table: pd.DataFrame) -> list[str]:
             own = row.loss == OWN_LOSS
             loss, model = None if own else row.loss, row.model if several or own else None
             name = _dotted(model, loss, weigh_label(float(str(row.factor))))
-            taken = sum(other == name or other.startswith(f"{name}~") for other in names.values())
+            # A naive baseline of the same name is in every comparison already.
+            others = [*names.values(), *BASELINES]
+            taken = sum(other == name or other.startswith(f"{name}~") for other in others)
             names[str(row.recipe)] = f"{name}~{taken + 1}" if taken else name
     return [names[str(recipe)] for recipe in table["recipe"]]
 

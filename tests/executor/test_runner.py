@@ -374,14 +374,14 @@ def test_stop_lets_the_whole_tree_save_its_work(make: Callable[..., Bench], tmp_
 # ---- what can go on later ----
 
 SAVES = """
-import pathlib, signal, sys
+import pathlib, signal, sys, time
 def save(*_):
     pathlib.Path('saved').write_text('yes')
     sys.exit(75)
 signal.signal(signal.SIGTERM, save)
 print(file=open('up', 'w'))
-while True:
-    signal.pause()
+while True:  # not pause(): a signal just before it would go unseen until the next one
+    time.sleep(0.05)
 """
 SAVING_COMMAND = f"{sys.executable} save.py; echo never"
 

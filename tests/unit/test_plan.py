@@ -279,3 +279,11 @@ def test_a_plan_is_the_same_read_from_its_file(bundle, tmp_path):
     table = plan_of(bundle, losses=[{"name": "mse"}, POLY])
     write_parquet(tmp_path / "plan.parquet", table)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "plan.parquet"), table, check_dtype=False)
+
+
+def test_a_model_called_as_a_naive_baseline_is_told_from_it(bundle):
+    """Both are in one comparison, and one would else take the other's place."""
+    config = parse_config(
+        {"models": {"tanimoto_knn": {"kind": "tanimoto_knn"}}, "experiments": {"e": {"models": ["tanimoto_knn"]}}}
+    )
+    assert set(make_plan(config, "e", bundle)["method"]) == {"tanimoto_knn~2"}

@@ -148,8 +148,8 @@ def ranks_table(experiment: Experiment) -> pd.DataFrame:
     Columns: part, method, naive, mean_rank (1 = always the lowest error), n_drugs (blocks), n_methods, statistic
     (Friedman's chi-squared, ties corrected), p, p_iman_davenport (its less conservative F version, Iman & Davenport
     1980), critical_difference (Nemenyi at 0.05: mean ranks closer than that are not told apart; Demsar 2006, JMLR
-    7:1). Tests are missing for fewer than 3 methods; a part with fewer than 2 drugs or 2 methods has no row. A drug that
-    a method has no prediction of (its run failed) is no block.
+    7:1). Tests are missing for fewer than 3 methods; a part with fewer than 2 drugs or 2 methods has no row. A drug
+    that a method has no prediction of (its run failed) is no block.
     """
     names, tables = list(experiment.frames), []
     absolute = {name: np.abs(experiment.error(name)) for name in names}

@@ -31,7 +31,8 @@ def group_errors(experiment: Experiment, groups: Groups) -> pd.DataFrame:
     """Errors of every method in every group that has rows, with intervals over drugs.
 
     Columns: group (number), method, naive, n (rows with a prediction), n_low, n_drugs, n_drugs_low, n_cells, and mae,
-    mae_low, mae_rest, bias, difference (MAE - MAE of the strongest naive baseline on the same rows), each with _lower and _upper.
+    mae_low, mae_rest, bias, difference (MAE - MAE of the strongest naive baseline on the same rows), each with _lower
+    and _upper.
     """
     rows, boot, size = experiment.rows, experiment.boot, len(groups.names)
     masks = {part: mask_of(rows, low) for part, low in PARTS.items()}
