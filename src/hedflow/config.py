@@ -300,11 +300,12 @@ class Training(Strict):
         ge=1,
         description="Stop after this many epochs without progress of the monitor; those of the warm-up do not count.",
     )
-    monitor: Literal["balanced_mae", "mae"] = Field(
+    monitor: Literal["balanced_mae", "mae", "loss"] = Field(
         "balanced_mae",
-        description="Validation metric that stops a run and picks its weights, the same for every loss and alpha: mae, "
+        description="Validation metric that stops a run and picks its weights. The same for every loss and alpha: mae, "
         "or balanced_mae, the mean of the MAE below and above AUC 0.5 (by plain MAE, which a loss that leans toward "
-        "low AUC raises from its first epoch on, hardly trained weights are picked).",
+        "low AUC raises from its first epoch on, hardly trained weights are picked). Or loss: each by the loss that it "
+        "is trained with; models that train themselves, by squared error.",
     )
     epoch_rows: int | None = Field(
         None, ge=1, description="Rows an epoch, drawn anew each epoch. null = every training row."

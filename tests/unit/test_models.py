@@ -77,7 +77,7 @@ def test_ridge_is_the_ridge_of_the_rows_laid_out(weights: bool, world_bundle: Bu
 
 def test_a_hyper_parameter_is_chosen_by_the_monitor_on_validation_rows(world_bundle: Bundle, rows: Rows) -> None:
     grid = [1.0, 1e2, 1e4, 1e6, 1e8]
-    for monitor in ("mae", "balanced_mae"):
+    for monitor in ("mae", "balanced_mae", "loss"):
         data = dataclasses.replace(data_of(world_bundle, rows, "ridge"), monitor=monitor)
         found = fitted(data, "ridge", penalties=grid).describe()
         errors = []
@@ -211,8 +211,10 @@ def test_an_estimator_never_sees_the_truth_of_test_rows(world_bundle: Bundle, ro
 
 def test_validation_errors() -> None:
     auc, predicted = np.array([0.2, 0.6, 0.8, 1.0]), np.array([0.5, 0.6, 0.7, 1.0], np.float32)
-    assert validation_errors(auc, predicted) == pytest.approx({"mae": 0.1, "balanced_mae": (0.3 + 0.1 / 3) / 2})
-    assert validation_errors(auc[1:], predicted[1:]) == pytest.approx({"mae": 0.1 / 3, "balanced_mae": 0.1 / 3})
+    both = {"mae": 0.1, "balanced_mae": (0.3 + 0.1 / 3) / 2, "loss": (0.3**2 + 0.1**2) / 4}
+    assert validation_errors(auc, predicted) == pytest.approx(both, rel=1e-5)
+    one_side = {"mae": 0.1 / 3, "balanced_mae": 0.1 / 3, "loss": 0.1**2 / 3}
+    assert validation_errors(auc[1:], predicted[1:]) == pytest.approx(one_side, rel=1e-5)
 
 
 def test_predictions_are_cut_off_at_0_and_1(world_bundle: Bundle, rows: Rows) -> None:

@@ -228,6 +228,7 @@ def settings(**changes):
             {"epoch_rows": 300, "batch_size": 64, "epochs": 8, "patience": 1, "plateau_patience": 0},
         ),
         ("mse_lds", (0.0, 0.5, 1.0, 2.0), {"batch_size": 2048, "epochs": 3}),
+        ("balanced_mse", (0.05, 0.1, 0.2, 0.3), {"batch_size": 200, "monitor": "loss"}),
     ],
 )
 def test_runs_get_together_what_they_get_alone(loss, alphas, changes, world_bundle):

@@ -251,9 +251,9 @@ def test_the_truth_of_held_out_drugs_does_not_reach_the_training(trained, world_
     assert not predictions("train", rows.train[:20]).equals(trained[1])
 
 
-@pytest.mark.parametrize("monitor", ["mae", "balanced_mae"])
+@pytest.mark.parametrize("monitor", ["mae", "balanced_mae", "loss"])
 @pytest.mark.parametrize(("loss", "alpha"), [("mse", None), ("mae_poly", 8.0)])
-def test_the_best_weights_by_a_metric_that_knows_no_alpha(loss, alpha, monitor, world_bundle):
+def test_the_best_weights_are_those_that_the_monitor_finds_best(loss, alpha, monitor, world_bundle):
     """The monitor's value of the weights that are kept is the smallest in the history."""
     rows = make_rows(Split(folds=3), "f0", world_bundle)
     training = Training(**{**QUICK, "epochs": 40, "learning_rate": 0.03, "patience": 4, "monitor": monitor})
@@ -264,7 +264,8 @@ def test_the_best_weights_by_a_metric_that_knows_no_alpha(loss, alpha, monitor, 
     auc = world_bundle.response["auc"].to_numpy()[rows.validation]
     error = np.abs(trained.predict(rows.validation) - auc).astype(float)
     low = auc < 0.5
-    found = {"mae": error.mean(), "balanced_mae": (error[low].mean() + error[~low].mean()) / 2}[monitor]
+    own = (error**2).mean() if loss == "mse" else np.average(error, weights=(1 - auc) ** 8)
+    found = {"mae": error.mean(), "balanced_mae": (error[low].mean() + error[~low].mean()) / 2, "loss": own}[monitor]
     assert found == pytest.approx(trained.state.best, rel=1e-6)
     assert trained.state.best == min(settled) == history[trained.state.best_epoch]
     assert trained.state.best_epoch < len(history) - 1  # there were worse weights afterwards ...

@@ -56,11 +56,12 @@ class TrainingData:
 
 
 def validation_errors(auc: NDArray[Any], predicted: NDArray[Any]) -> dict[str, float]:
-    """`mae`, and `balanced_mae`: the mean of the MAE below and above AUC 0.5, the MAE where there is only one side."""
+    """`mae`; `balanced_mae`: the mean of the MAE below and above AUC 0.5, the MAE where there is only one side; `loss`:
+    the mean squared error, which estimators minimise."""
     error, low = np.abs(predicted.astype(np.float64) - auc), auc < LOW_AUC
     one_side = low.all() or not low.any()
     balanced = error.mean() if one_side else (error[low].mean() + error[~low].mean()) / 2
-    return {"mae": float(error.mean()), "balanced_mae": float(balanced)}
+    return {"mae": float(error.mean()), "balanced_mae": float(balanced), "loss": float((error**2).mean())}
 
 
 class Estimator(ABC, Generic[S]):

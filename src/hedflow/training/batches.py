@@ -87,21 +87,28 @@ class Batches:
 
 
 class Ordered:
-    """All rows of each run in their order, in batches of at most `size` rows of all runs together."""
+    """All rows of each run in their order, in batches of about `size` rows of all runs together.
 
-    def __init__(self, rows: Sequence[np.ndarray], size: int) -> None:
+    A run has a multiple of `step` rows in each batch but its last.
+    """
+
+    def __init__(self, rows: Sequence[np.ndarray], size: int, step: int = 1) -> None:
         self.rows = [torch.from_numpy(part.astype(np.int64)) for part in rows]
-        self.size = size
+        self.size, self.step = size, step
 
     def select(self, runs: Sequence[int]) -> None:
         """Keep only some runs of the stack."""
         self.rows = [self.rows[r] for r in runs]
 
+    @property
+    def each(self) -> int:
+        """Rows of a run in a batch."""
+        return max(1, self.size // len(self.rows) // self.step) * self.step
+
     def __len__(self) -> int:
-        each = max(1, self.size // len(self.rows))
-        return -(-max(len(part) for part in self.rows) // each)
+        return -(-max(len(part) for part in self.rows) // self.each)
 
     def __iter__(self) -> Iterator[Batch]:
-        each = max(1, self.size // len(self.rows))
+        each = self.each
         for start in range(0, len(self) * each, each):
             yield stack_rows([part[start : start + each] for part in self.rows])

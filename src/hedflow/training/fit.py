@@ -67,7 +67,7 @@ class Trained:
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """An entry an epoch: epoch, loss, validation_mae, validation_balanced_mae, rate."""
+        """An entry an epoch: epoch, loss, validation_mae, validation_balanced_mae (and validation_loss), rate."""
         return self.state.history
 
     @property
@@ -216,7 +216,7 @@ def _train(
         [job.inputs for job in jobs],
         states,
         batches,
-        Ordered([_validation(job, training.validation_rows) for job in jobs], PREDICT_ROWS),
+        Ordered([_validation(job, training.validation_rows) for job in jobs], PREDICT_ROWS, training.batch_size),
         [member.folder for member in members],
         told=lambda: ear.told,
     )

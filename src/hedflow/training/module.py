@@ -65,6 +65,7 @@ class DrugResponse(pl.LightningModule):
         self.told = told  # whether the process was told to end
         self._losses: list[tuple[Tensor, tuple[int, ...]]] = []
         self._metrics = {"all": MAE(), "low": MAE(), "rest": MAE()}
+        self._own = any(run.settings.monitor == "loss" for run in self.runs)
 
     def forward(self, batch: Batch) -> Tensor:
         """Predicted AUC of the response's rows of a batch, (runs, rows)."""
@@ -139,6 +140,7 @@ class DrugResponse(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         for metric in self._metrics.values():
             metric.reset()
+        self.loss.reset()
 
     def validation_step(self, batch: Batch, _: int) -> None:
         y, p = take(self.auc[..., None], batch.rows).squeeze(-1), self(batch)
@@ -146,9 +148,14 @@ class DrugResponse(pl.LightningModule):
         low = (y < LOW_AUC).to(y.dtype)
         for name, weight in (("all", counted), ("low", counted * low), ("rest", counted * (1 - low))):
             self._metrics[name].update(y, p, weight)
+        if self._own:  # in batches as in training: a loss may look at what else is in its batch
+            size = self.batches.size
+            for part in zip(y.split(size, 1), p.split(size, 1), counted.split(size, 1), strict=True):
+                self.loss.update(*part)
 
     def on_validation_epoch_end(self) -> None:
         found = torch.stack([metric.compute() for metric in self._metrics.values()]).tolist()
+        own = self.loss.compute().tolist() if self._own else None
         self._note_losses()
         self._clock()
         again = False
@@ -159,6 +166,8 @@ class DrugResponse(pl.LightningModule):
             train = float(run.losses.mean())
             if math.isfinite(mae) and math.isfinite(train):
                 metrics = {"validation_mae": mae, "validation_balanced_mae": balanced}
+                if own:
+                    metrics["validation_loss"] = own[number]
                 run.end_epoch(metrics, self.network.state_of(number) if run.would_be_best(metrics) else None)
                 continue
             problem = (

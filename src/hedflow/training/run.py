@@ -176,6 +176,7 @@ def _outcome(job: Job, trained: Trained) -> _Outcome:
             "monitor": state.monitor,
             "validation_mae": best.get("validation_mae"),
             "validation_balanced_mae": best.get("validation_balanced_mae"),
+            **({"validation_loss": best.get("validation_loss")} if state.settings.monitor == "loss" else {}),
         },
         "history": state.history,
         "resumed": state.resumed,
