@@ -4,7 +4,7 @@ Modules: settings (what a user sets); executor and jobs (Snakemake's side); pool
 agent, ahead, core, queue, messages, transport and node (a node of the pool), simulator (the core under a virtual
 clock); runner, tending, tended, warm, forks, afresh, wire and processes (tasks); pieces (jobs that go on later);
 channel, endpoints and frames (Snakemake to pool); trace, figure and progress (what a user sees of it); cli (the
-command `worksteal`).
+command `worksteal`); staging, listing, peers, store and archive (copies on the disk of each node).
 """
 
 from typing import TYPE_CHECKING, Any

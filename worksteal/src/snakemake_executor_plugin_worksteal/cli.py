@@ -1,6 +1,7 @@
 """The command `worksteal`: what goes with a pool and needs no Snakemake.
 
     worksteal figure .snakemake/worksteal/RUN
+    mpiexec -n 4 worksteal stage data env.tar.zst /local/scratch
     worksteal COMMAND --help
 
 Each command is the `main` of a module of this package, imported when it is asked for.
@@ -15,6 +16,7 @@ from importlib import import_module
 # Command: module, and what it does, for `worksteal --help`.
 COMMANDS = {
     "figure": ("figure", "draw how busy a pool was"),
+    "stage": ("staging", "copy files from a shared file system to the disk of each node"),
 }
 
 
