@@ -41,7 +41,8 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PYTHONPATH": str(self.folder / "src"), "PATH": path}
+        packages = f"{self.folder / 'src'}{os.pathsep}{REPO / 'worksteal' / 'src'}"
+        return {**os.environ, "PYTHONPATH": packages, "PATH": path}
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", *arguments, "--configfile", "toy.yaml"]

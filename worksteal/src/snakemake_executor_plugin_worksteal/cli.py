@@ -17,6 +17,7 @@ from importlib import import_module
 COMMANDS = {
     "figure": ("figure", "draw how busy a pool was"),
     "stage": ("staging", "copy files from a shared file system to the disk of each node"),
+    "staged": ("staged", "print where a job finds what was staged for it"),
 }
 
 

@@ -6,8 +6,10 @@ all others by a broadcast. So neither the number of opened files nor that of byt
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from .listing import StagingError
@@ -129,10 +131,19 @@ class Collective:
             self._groups[readers] = found if inside else None
         return self._groups[readers]
 
-    def close(self) -> None:
-        """Free what was made; a collective call."""
-        for group in self._groups.values():
-            if group is not None:
-                with suppress(self._mpi.Exception):
-                    group.Free()
-        self._groups.clear()
+
+def fill_in(folder: str, rank: int) -> Path:
+    """A folder of this node: {rank}, {host} and variables filled in, absolute."""
+    text = os.path.expandvars(folder.replace("{rank}", str(rank)).replace("{host}", socket.gethostname()))
+    return Path(os.path.abspath(text))
+
+
+def leaders(comm: Any, folder: str | Path) -> tuple[Peers | None, Peers]:
+    """Who stages, one process for each node and folder (None at the others), and the processes of that node and folder,
+    the one that stages first. A collective call.
+    """
+    places = comm.allgather((socket.gethostname(), str(folder)))
+    mine = places.index(places[comm.Get_rank()])
+    leads = mine == comm.Get_rank()
+    among = comm.Split(0 if leads else 1, comm.Get_rank())
+    return (Collective(among) if leads else None), Collective(comm.Split(mine, comm.Get_rank()))

@@ -66,7 +66,8 @@ class Session:
     preload: list[str] = field(default_factory=list)
     grace_s: float = 10.0
     reuse: int = 1
-    trace: bool = False
+    stage_dir: str = "none"
+    software: str = ""
     epoch: int = 0
 
     def write(self, folder: Path) -> Path:

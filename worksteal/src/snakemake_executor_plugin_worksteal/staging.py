@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .listing import File, Listing, StagingError, list_source, unpacked_name
-from .peers import Collective, Peers, Solo
+from .peers import Peers, Solo, fill_in, leaders
 from .store import Copy, Store
 
 STORE = ".worksteal"
@@ -121,23 +121,6 @@ def _is_changed(listing: Listing) -> bool:
 
 def _said(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else f"the disk cannot be written: {error.strerror}"
-
-
-def fill_in(folder: str, rank: int) -> Path:
-    """A folder of this node: {rank}, {host} and variables filled in, absolute."""
-    text = os.path.expandvars(folder.replace("{rank}", str(rank)).replace("{host}", socket.gethostname()))
-    return Path(os.path.abspath(text))
-
-
-def leaders(comm: Any, folder: Path) -> tuple[Peers | None, Peers]:
-    """Who stages, one process for each node and folder (None at the others), and the processes of that node and folder,
-    the one that stages first. A collective call.
-    """
-    places = comm.allgather((socket.gethostname(), str(folder)))
-    mine = places.index(places[comm.Get_rank()])
-    leads = mine == comm.Get_rank()
-    among = comm.Split(0 if leads else 1, comm.Get_rank())
-    return (Collective(among) if leads else None), Collective(comm.Split(mine, comm.Get_rank()))
 
 
 # The command

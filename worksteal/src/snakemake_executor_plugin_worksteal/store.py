@@ -129,6 +129,7 @@ class Store:
     def partial(self) -> tuple[Path, int]:
         """A new folder for a copy, and its lock (a file descriptor)."""
         while True:
+            self.folder.mkdir(mode=0o700, exist_ok=True)  # another pool may have ended, and removed it empty
             path = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=self.folder))
             lock = _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if lock is not None:  # else another process took it for a dead one's
@@ -148,7 +149,7 @@ class Store:
         return True
 
     def _entries(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        for entry in sorted(self.folder.iterdir()):
+        for entry in sorted(self.folder.iterdir()) if self.folder.exists() else ():
             if not entry.name.startswith(PARTIAL) and (record := read_record(entry)) is not None:
                 yield entry, record
 
