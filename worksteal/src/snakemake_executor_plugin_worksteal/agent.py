@@ -130,11 +130,15 @@ class Agent:
         except Stop as stop:
             # Snakemake is gone, or this agent was told to end by a signal: nobody waits for an orderly end.
             ignore_signals()
-            self._end_tasks(min(self.session.grace_s, TOLD_S) if isinstance(stop, Told) else PARTING_S)
             gone = stop.args[0].startswith(GONE)
+            if gone:
+                self._tell_the_others_to_end(kill=True)
+                self.transport.flush()
+            self._end_tasks(min(self.session.grace_s, TOLD_S) if isinstance(stop, Told) else PARTING_S)
             self.stages.end(remove=gone)  # else the pool starts again, and finds them
             if gone:
                 remove_socket(self.session.address)
+                self._await_others(PARTING_S)
             self.transport.abort(str(stop))
         self._leave()
 
@@ -184,8 +188,7 @@ class Agent:
                     self.core.withdraw(now, save=message[1])
                 elif message[0] == "bye":
                     self.ending = message[1]
-                    for rank in range(1, self.transport.size):
-                        self.transport.send(rank, ("exit", message[1]))
+                    self._tell_the_others_to_end(kill=message[1])
         except ChannelError as error:
             raise Stop(f"{GONE}: {error}") from error
 
@@ -316,6 +319,17 @@ class Agent:
             runner.close(max(0.1, until - time.monotonic()))
         self.runners = {}
 
+    def _tell_the_others_to_end(self, *, kill: bool) -> None:
+        for rank in range(1, self.transport.size):
+            self.transport.send(rank, ("exit", kill))
+
+    def _await_others(self, wait_s: float) -> None:
+        """At the first agent: wait until the others have ended their tasks and removed what was staged."""
+        deadline = time.monotonic() + wait_s
+        while len(self.statistics.keys() - {ROOT}) < self.transport.size - 1 and time.monotonic() < deadline:
+            self._hear_agents()
+            time.sleep(SHORTEST_S)
+
     def _leave(self) -> None:
         """End the runners, gather the statistics at the first agent, tell Snakemake, leave MPI."""
         if self.runners:
@@ -326,10 +340,7 @@ class Agent:
             self.transport.send(ROOT, ("statistics", self.core.statistics()))
         else:
             self.statistics[ROOT] = self.core.statistics()
-            deadline = time.monotonic() + STATISTICS_S + self.session.grace_s
-            while len(self.statistics) < self.transport.size and time.monotonic() < deadline:
-                self._hear_agents()
-                time.sleep(SHORTEST_S)
+            self._await_others(STATISTICS_S + self.session.grace_s)
             self._tell(("ended", self.statistics))
             if self.channel is not None:
                 with suppress(ChannelError, TimeoutError):
