@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Workflow, wait_for
+from snakemake_executor_plugin_worksteal.listing import StagingError
 from snakemake_executor_plugin_worksteal.staged import staged
+from snakemake_executor_plugin_worksteal.stages import file_system, refuse_shared
 
 READ = """
 from snakemake_executor_plugin_worksteal.staged import staged
@@ -71,6 +73,7 @@ def test_the_original_may_go_once_it_is_staged(workflow):
     assert sum(event.get("cat") == "phase" for event in json.loads(folder.read_text())) == 2 * nodes
 
 
+@pytest.mark.parametrize("workflow", ["mpi"], indirect=True)
 def test_a_pool_that_starts_again_uses_the_copies_it_has(workflow):
     disks = prepare(
         workflow,
@@ -88,6 +91,7 @@ def test_a_pool_that_starts_again_uses_the_copies_it_has(workflow):
     assert not list(disks.glob("*/*"))
 
 
+@pytest.mark.parametrize("workflow", ["mpi"], indirect=True)
 def test_copies_go_with_a_snakemake_that_is_killed(workflow):
     disks = prepare(workflow, "rule wait:\n    resources: stage='data'\n    shell: 'touch begun; sleep 60'\n")
     process = workflow.start("--worksteal-stage-dir", f"{disks}/{{rank}}")
@@ -144,8 +148,11 @@ def test_nothing_is_copied_unless_asked_for_on_one_machine(one):
     one.run()
     assert {str(path) for path in read(one)} == {"data/sub/file.txt"}
     assert "staging" not in summary_of(one)["phases"]
+    output = one.run("--worksteal-stage-software", "no.tar.zst", "--forceall", fails=True)
+    assert "stage-software is no.tar.zst, which does not exist" in output
 
 
+@pytest.mark.parametrize("workflow", ["mpi"], indirect=True)
 def test_software_is_unpacked_before_the_first_job(workflow):
     workflow.write(
         "Snakefile", "rule make:\n    output: 'out.txt'\n    shell: '$WORKSTEAL_SOFTWARE/bin/tool > {output}'\n"
@@ -156,8 +163,6 @@ def test_software_is_unpacked_before_the_first_job(workflow):
     workflow.run("--worksteal-stage-dir", f"{disks}/{{rank}}", "--worksteal-stage-software", "env.tar.zst")
     (line,) = workflow.lines("out.txt")
     assert re.fullmatch(rf"made with {disks}/\d/worksteal-\d+/\w+/env/bin/tool", line)
-    output = workflow.run("--worksteal-stage-software", "no.tar.zst", "--forceall", fails=True)
-    assert "stage-software is no.tar.zst, which does not exist" in output
 
 
 def test_a_path_that_was_not_staged_stays_as_it_is(monkeypatch, tmp_path):
@@ -167,3 +172,15 @@ def test_a_path_that_was_not_staged_stays_as_it_is(monkeypatch, tmp_path):
     assert staged("data/../data/x") == Path("/disk/data/x")
     assert staged(tmp_path / "data") == Path("/disk/data")
     assert staged("data2/x") == Path("data2/x")
+
+
+def test_a_shared_file_system_is_no_nodes_own_disk():
+    mounts = [("/", "ext4"), ("/scratch", "lustre"), ("/scratch/own", "xfs"), ("/home", "nfs"), ("/home", "autofs")]
+    found = {
+        path: file_system(path, mounts) for path in ("/tmp/x", "/scratch/x", "/scratch/own/x", "/home", "/scratchy")
+    }
+    assert list(found.values()) == ["ext4", "lustre", "xfs", "autofs", "ext4"]
+    assert file_system("/proc/self/status") == "proc"
+    refuse_shared("/scratch/own/x", mounts)
+    with pytest.raises(StagingError, match=r"^/scratch/x is itself on a shared file system \(lustre\)"):
+        refuse_shared("/scratch/x", mounts)

@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from .listing import ARCHIVES, Listing, StagingError, list_source
 from .peers import fill_in
 from .session import Session
@@ -26,6 +28,23 @@ from .tasks import Task
 from .transport import Transport
 
 AUTO, NONE = "auto", "none"
+# Types of file systems that all nodes see.
+SHARED = {
+    "nfs",
+    "nfs4",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "smb3",
+    "pvfs2",
+    "afs",
+    "dvs",
+    "9p",
+    "panfs",
+    "wekafs",
+}
 STAGED, SOFTWARE = "WORKSTEAL_STAGED", "WORKSTEAL_SOFTWARE"
 
 
@@ -48,9 +67,11 @@ class Stages:
                 self.environment[SOFTWARE] = self._software
                 self._software = ""
         elif self._on or self._software:
-            base = tempfile.gettempdir() if session.stage_dir == AUTO else session.stage_dir
-            folder = fill_in(base, transport.rank) / f"worksteal-{os.getuid()}"
+            folder = fill_in(own_disk() if session.stage_dir == AUTO else session.stage_dir, transport.rank)
+            folder /= f"worksteal-{os.getuid()}"
             try:
+                if session.stage_dir == AUTO:
+                    refuse_shared(folder)
                 self._store = Store(folder)
             except StagingError as error:
                 self._store = error
@@ -132,6 +153,31 @@ class Stages:
         if isinstance(self._store, Store):
             with suppress(OSError):
                 self._store.release(remove=remove)
+
+
+def file_system(path: str | Path, mounts: Iterable[tuple[str, str]] | None = None) -> str:
+    """The type of the file system that a path is on, or would be. mounts: where each is mounted, and its type."""
+    if mounts is None:
+        mounts = ((each.mountpoint, each.fstype) for each in psutil.disk_partitions(all=True))
+    real = Path(os.path.realpath(path))
+    # Of two that are mounted at one place the later one is seen.
+    found = [
+        (len(Path(place).parts), number, kind)
+        for number, (place, kind) in enumerate(mounts)
+        if real.is_relative_to(place)
+    ]
+    return max(found)[2] if found else ""
+
+
+def own_disk() -> str:
+    """$TMPDIR, or /tmp where that is on a shared file system."""
+    return tempfile.gettempdir() if file_system(tempfile.gettempdir()) not in SHARED else "/tmp"
+
+
+def refuse_shared(folder: str | Path, mounts: Iterable[tuple[str, str]] | None = None) -> None:
+    """StagingError if copies would lie on a shared file system, once for each node."""
+    if (kind := file_system(folder, mounts)) in SHARED:
+        raise StagingError(f"{folder} is itself on a shared file system ({kind}); say where, with stage-dir")
 
 
 def as_event(outcome: Outcome, rank: int, source: str) -> dict[str, Any]:

@@ -251,7 +251,8 @@ class Trace:
     @_alone
     def write_summary(self, path: Path, statistics: Mapping[str, Any] | None = None) -> None:
         """The summary so far, for jobs that tell of the pool they run in. OSError if it cannot be written."""
-        _write_atomically(path, json.dumps(self._summary(time.time(), dict(statistics or {})), indent=1) + "\n")
+        text = json.dumps(self._summary(time.time(), dict(statistics or {})), indent=1) + "\n"
+        _write_atomically(path, text, to_disk=False)  # a busy disk would keep Snakemake waiting for half a minute
 
     @_alone
     def close(
@@ -382,14 +383,15 @@ def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return merged
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def _write_atomically(path: Path, text: str, *, to_disk: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            if to_disk:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
