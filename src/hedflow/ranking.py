@@ -43,6 +43,8 @@ _SUMMARY = ["source", "metric", "estimate", "low", "high", "random", "n_cells", 
 _SUMMARY += ["method"]
 _DIFFERENCES = ["source", "metric", "a", "b", "difference", "low", "high", "n_cells", "n_cells_excluded"]
 _DIFFERENCES += ["n_drugs", "n_unpaired", "method"]
+_LINES = ["source", "cell", "n", "n_unpredicted", "ranked", *METRICS, *(f"{metric}_random" for metric in METRICS)]
+_LINES += ["method"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -101,9 +103,12 @@ def ranking_comparison(
     Drugs of the source are drawn with replacement, the same for all methods; one drawn twice is two items of
     each list; in a resample, cells left with fewer than k items are left out. The interval speaks of other
     drugs with the same cells. Equal seeds and drugs give equal resamples. Memory: 8 bytes a (method, metric,
-    cell, resample) of one source. ValueError: different true AUCs for a row, or no row in common.
+    cell, resample) of one source. Without any frame, empty tables. ValueError: different true AUCs for a row, or no
+    row in common.
     """
     check_level(level)
+    if not frames:
+        return Comparison(*(pd.DataFrame(columns=columns) for columns in (_SUMMARY, _DIFFERENCES, _LINES)))
     if reference not in frames:
         raise ValueError(f"There is no method {reference} to compare with; there are {', '.join(frames)}.")
     rule, names = _Rule(k, low, beta), list(frames)

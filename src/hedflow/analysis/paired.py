@@ -149,10 +149,10 @@ def ranks_table(experiment: Experiment) -> pd.DataFrame:
     (Friedman's chi-squared, ties corrected), p, p_iman_davenport (its less conservative F version, Iman & Davenport
     1980), critical_difference (Nemenyi at 0.05: mean ranks closer than that are not told apart; Demsar 2006, JMLR
     7:1). Tests are missing for fewer than 3 methods; a part with fewer than 2 drugs or 2 methods has no row. A drug
-    that a method has no prediction of (its run failed) is no block.
+    that a method has no prediction of (its run failed) is no block; a method without any is left out.
     """
-    names, tables = list(experiment.frames), []
-    absolute = {name: np.abs(experiment.error(name)) for name in names}
+    absolute = {name: np.abs(experiment.error(name)) for name in experiment.frames}
+    names, tables = [name for name, size in absolute.items() if np.isfinite(size).any()], []
     for part, low in PARTS.items():
         mask = mask_of(experiment.rows, low)
         sums, counts = zip(*(experiment.boot.drug_sums(absolute[name], mask) for name in names), strict=True)

@@ -23,6 +23,7 @@ from hedflow.high_error import read_drug_errors
 from hedflow.intervals import DrugBootstrap, Interval
 from hedflow.models import find
 from hedflow.ranking import ranking_comparison
+from hedflow.ranking_lists import in_common
 
 HIGH, OTHERS, ALL = "high error", "others", "all"
 PARTS = {"mae": None, "mae_low": True, "mae_rest": False}  # of which rows: all, AUC < 0.5, the rest
@@ -173,7 +174,7 @@ def errors_table(second: Step, first: Step, high: set[int], settings: Analysis) 
                 row |= _spread("difference", boot.difference(own, other, mask))
                 sums.setdefault(group, []).append(boot.drug_sums(own - other, mask)[0])
                 row["earlier"] = earlier[name]
-                row["mae_first"] = boot.mean(old, mask).estimate
+                row["mae_first"] = boot.mean(old, mask & np.isfinite(own)).estimate
                 row |= _spread("change", boot.difference(own, old, mask))
                 rows.append(row)
     table = pd.DataFrame(rows)
@@ -229,7 +230,7 @@ def ranking_table(second: Step, first: Step, high: set[int], settings: Analysis)
         ranked[name] = own.assign(auc_pred=own["auc_pred"] - own["offset"]).reset_index()
     k = settings.top_k
     summary, gaps, _ = ranking_comparison(
-        ranked,
+        in_common(ranked, second.reference),
         second.reference,
         k=k,
         n_boot=min(RANKING_BOOTSTRAP, settings.bootstrap),

@@ -83,7 +83,9 @@ def _experiment(folder: Path, name: str, published: pd.DataFrame) -> tuple[list[
 
 def _compared(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list[str]:
     """Methods, and what they change against the reference."""
-    lines = [METHODS, "", *list_table(details.methods(tables)), escaped(details.naive_sentence(tables)), ""]
+    lines = [METHODS, "", *list_table(details.methods(tables))]
+    lines += [escaped(line) + "\n" for line in details.missing(tables["methods"], numbers["reference"])]
+    lines += [escaped(details.naive_sentence(tables)), ""]
     changes = details.changes(tables, numbers["reference"])
     if len(changes):
         lines += [f"**Against {escaped(numbers['reference'])}.** {CERTAIN} {CHANGES}", "", *list_table(changes)]

@@ -21,15 +21,18 @@ def headline(results: str | Path) -> str:
         reference, best = found["reference"], found["best_low"]
         if found["low"]:
             lines.append(f"  1. error on potent pairs (AUC < 0.5), {best} against {reference}: {_said(found['low'])}")
-            lines.append(f"  2. its cost on the rest: {_said(found['rest'])}")
+            lines.append(f"  2. its cost on the rest: {_said(found['rest']) if found['rest'] else 'no such pair'}")
         else:
-            lines.append(f"  1. error on potent pairs (AUC < 0.5), {reference}: {found['reference_mae_low']}")
+            own = found["reference_mae_low"]
+            lines.append(f"  1. error on potent pairs (AUC < 0.5), {reference}: {'not known' if own is None else own}")
             lines.append(f"  2. high error drugs: {found['high_error_drugs']} of {found['drugs']}")
         against = f"{found['best_overall']} against the strongest naive baseline ({found['strongest_naive']})"
-        lines.append(f"  3. {against}: {_said(found['against_naive'])}")
+        none = "  3. no model predicts every test row, so none is compared with the naive baselines"
+        lines.append(f"  3. {against}: {_said(found['against_naive'])}" if found["against_naive"] else none)
     return "\n".join(lines)
 
 
 def _said(contrast: dict[str, Any]) -> str:
     interval = "no interval" if contrast["lower"] is None else f"{contrast['lower']:+.4f} to {contrast['upper']:+.4f}"
-    return f"MAE {contrast['difference']:+.4f} [{interval}] ({contrast['relative']:+.0%})"
+    relative = "" if contrast["relative"] is None else f" ({contrast['relative']:+.0%})"
+    return f"MAE {contrast['difference']:+.4f} [{interval}]{relative}"

@@ -46,17 +46,20 @@ def _count(number: int, what: str) -> str:
 def _losses(numbers: dict[str, Any], compared: int) -> str:
     """What the best method on potent pairs gains there against the reference, and loses elsewhere."""
     low, rest = numbers["low"], numbers["rest"]
-    if numbers["reference_mae_low"] is None:
+    if numbers["incomplete"].get(numbers["reference"]) == 0:
+        return f"no run of {numbers['reference']}, the reference, made a prediction: nothing can be compared with it."
+    if not numbers["rows_low"]:
         return f"no pair was potent (true AUC below 0.5), so nothing is learnt of potent drugs; {_own(numbers)}."
     if low is None:
-        return f"{_own(numbers)}."
+        others = " No other method predicts every test row." if numbers["methods"] > 1 else ""
+        return f"{_own(numbers)}.{others}"
     best, reference, certain = numbers["best_low"], numbers["reference"], clear(_floats(low))
     of = f", the best of {compared} methods there" if compared > 1 else ""
     if certain:
         said = f"{best} errs {_change(low)} than {reference} on potent pairs (true AUC below 0.5){of}"
     else:
         said = f"no method errs clearly less than {reference} on potent pairs (true AUC below 0.5); lowest is {best}"
-    said = f"{said}: mean absolute error {_two(numbers, 'mae_low')} ({_interval(low)}{_p(low)})."
+    said = f"{said}: {_two(numbers, 'mae_low')} ({_interval(low)}{_p(low)})."
     if rest is None:
         return said
     return f"{said} It errs {_change(rest)} on all other pairs: {_two(numbers, 'mae_rest')} ({_interval(rest)})."
@@ -69,7 +72,9 @@ def _own(numbers: dict[str, Any]) -> str:
 
 
 def _two(numbers: dict[str, Any], part: str) -> str:
-    return f"{numbers[f'best_low_{part}']:.3f} instead of {numbers[f'reference_{part}']:.3f}"
+    if numbers["reference"] in numbers["incomplete"]:  # its error is of fewer rows
+        return f"of the pairs that {numbers['reference']} predicts"
+    return f"mean absolute error {numbers[f'best_low_{part}']:.3f} instead of {numbers[f'reference_{part}']:.3f}"
 
 
 def _change(contrast: dict[str, Any]) -> str:
@@ -107,8 +112,11 @@ def _shift(equal_cost: pd.DataFrame, numbers: dict[str, Any]) -> list[str]:
 def _naive(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> str:
     naive = numbers["strongest_naive"]
     rows = against(tables, naive, "mae")
+    rows = rows[~rows["method"].isin(numbers["incomplete"])]
     beats = [str(row["method"]) for row in rows.to_dict("records") if clear(row) and row["difference"] < 0]
     yardstick = f"the {shown(naive)} (mean absolute error {numbers['strongest_naive_mae']:.3f})"
+    if numbers["best_overall"] is None:
+        return f"No model predicts every test row, so none is called the best; the strongest naive one is {yardstick}."
     if not beats:
         best = f"the closest is {numbers['best_overall']} with {numbers['best_overall_mae']:.3f}"
         return f"No model clearly beats the strongest naive baseline, {yardstick}; {best}."
