@@ -63,6 +63,18 @@ def test_a_second_step_is_two_experiments_with_seeds_of_their_own():
     assert move.losses == weigh.losses == first.losses
 
 
+def test_the_arm_that_moves_drugs_weighs_none():
+    """An experiment that weighs a's drugs holds out its own ones in its second step, under its own name."""
+    weigh = {"experiment": "a", "factors": [5]}
+    config = config_of(a=hed(), b=hed(weigh=weigh, second_step={"arms": ["move"]}))
+    move = config.experiments["b_move"]
+    assert (move.earlier, move.split.kind, move.weigh) == ("b", "high_error", None)
+    with pytest.raises(
+        HedflowError, match=r"second_step has the arm weigh, and this experiment weighs the drugs of an"
+    ):
+        config_of(a=hed(), b=hed(weigh=weigh, second_step={}))
+
+
 def test_arms_losses_and_seeds_of_the_second_step_can_be_said():
     config = config_of(hed=hed(second_step={"arms": ["weigh"], "losses": [{"name": "mae"}], "seeds": [0]}))
     assert list(config.experiments) == ["hed", "hed_weigh"]
