@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from written import DRUGS, ODD, experiment_of, frame, naive_frames, tables_of, write_results
 
+from hedflow.analysis import TABLES
 from hedflow.config import Split
 from hedflow.figures import FIGURES, losses
 from hedflow.figures.integration import draw_lost_rows
@@ -19,6 +20,7 @@ from hedflow.files import write_json
 from hedflow.report import headline, make_answer
 from hedflow.report.page import escaped
 from hedflow.report.page import frame as page_frame
+from hedflow.report.summary import paragraph
 
 # The figures that many methods change; the others show the reference, and perhaps the best one.
 BY_METHOD = [
@@ -86,6 +88,19 @@ def test_the_page_opens_with_an_answer_that_can_be_quoted(answer, written):
     contrast = contrast.query("method == 'low' and against == 'mse' and part == 'mae_low'").iloc[0]
     assert found["low"]["difference"] == pytest.approx(contrast["difference"], abs=1e-6)
     assert found["low"]["p_holm"] == pytest.approx(contrast["p_holm"], abs=1e-6)
+
+
+def test_of_drugs_chosen_by_the_reference_no_difference_to_it_is_a_finding(answer, written, tmp_path):
+    numbers = {**answer[1]["e"], "split": "high_error"}
+    tables = {name: pd.read_parquet(written / f"e/tables/{name}.parquet") for name in TABLES}
+    said = paragraph(tables, numbers)
+    assert "exactly as good on the whole is better on these drugs" in said
+    assert not re.search("errs|beats|p <|p =|instead of", said)
+    change = {"mae": 0.1, "difference_change": -0.01, "difference_change_lower": -0.02, "difference_change_upper": 0.0}
+    numbers["second_step"] = {"high error": {"mse": dict.fromkeys(change), "low": change}}
+    write_json(tmp_path / "report/answer.json", {"e": numbers})
+    last = headline(tmp_path).splitlines()[2:]
+    assert last == ["  low against mse, more than in the first step: MAE -0.0100 [-0.0200 to +0.0000]"]
 
 
 def test_the_page_says_what_it_rests_on(answer):

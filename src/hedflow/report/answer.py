@@ -17,7 +17,7 @@ from hedflow.report.numbers import experiment_numbers
 from hedflow.report.page import escaped, frame, image, list_table, raw_html
 from hedflow.report.published import beside_ours, difference, read_published
 from hedflow.report.second_step import second_step_page
-from hedflow.report.summary import CERTAIN, paragraph
+from hedflow.report.summary import CERTAIN, CHOSEN, paragraph
 
 TITLE = "What makes the ranking of potent drugs better?"
 # Tables of which the page needs a few rows or none: they are large.
@@ -87,7 +87,7 @@ def _compared(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list[
     lines += [escaped(line) + "\n" for line in details.missing(tables["methods"], numbers["reference"])]
     lines += [escaped(details.naive_sentence(tables)), ""]
     changes = details.changes(tables, numbers["reference"])
-    if len(changes):
+    if len(changes) and numbers["split"] != CHOSEN:
         lines += [f"**Against {escaped(numbers['reference'])}.** {CERTAIN} {CHANGES}", "", *list_table(changes)]
     return [*lines, *(escaped(line) + "\n" for line in details.trained(tables))]
 
@@ -107,10 +107,13 @@ def _ranked(tables: dict[str, pd.DataFrame], reference: str) -> list[str]:
     k = int(tables["comparison"]["top_k"].iloc[0])
     if tables["ranking"].empty:
         return ["**Ranking.** No source has cell lines with enough tested drugs to rank.", ""]
+    rankings = details.rankings(tables, reference, k)
+    if tables["comparison"]["split_kind"].iloc[0] == CHOSEN:
+        rankings = rankings[[name for name in rankings if not str(name).startswith(("better", "by NDCG", "best"))]]
     lead = (
         f"**Ranking.** Share of a line's {k} truly best drugs among the {k} predicted best, 95 % intervals over drugs."
     )
-    lines = [lead, "", *list_table(details.rankings(tables, reference, k))]
+    lines = [lead, "", *list_table(rankings)]
     shown = tables["shown_lines"].query(
         "method == @reference and why in @text", local_dict={"reference": reference, "text": list(IN_TEXT)}
     )

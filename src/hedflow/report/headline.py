@@ -7,6 +7,7 @@ from typing import Any
 
 from hedflow import HedflowError
 from hedflow.files import read_json
+from hedflow.report.summary import CHOSEN
 
 
 def headline(results: str | Path) -> str:
@@ -19,6 +20,9 @@ def headline(results: str | Path) -> str:
         size = f"{found['runs']} runs, {found['rows']:,} test rows, {found['drugs']} drugs"
         lines.append(f"{name} ({found['split']}, {size}):")
         reference, best = found["reference"], found["best_low"]
+        if found["split"] == CHOSEN:
+            lines += _chosen(found)
+            continue
         if found["low"]:
             lines.append(f"  1. error on potent pairs (AUC < 0.5), {best} against {reference}: {_said(found['low'])}")
             lines.append(f"  2. its cost on the rest: {_said(found['rest']) if found['rest'] else 'no such pair'}")
@@ -30,6 +34,21 @@ def headline(results: str | Path) -> str:
         none = "  3. no model predicts every test row, so none is compared with the naive baselines"
         lines.append(f"  3. {against}: {_said(found['against_naive'])}" if found["against_naive"] else none)
     return "\n".join(lines)
+
+
+def _chosen(found: dict[str, Any]) -> list[str]:
+    """Of drugs chosen by the reference's errors: differences to it are no finding, their change since then is."""
+    methods = found.get("second_step", {}).get("high error", {})
+    lines = []
+    for name, one in methods.items():
+        if one["difference_change"] is None:
+            continue
+        low, high = one["difference_change_lower"], one["difference_change_upper"]
+        interval = "no interval" if low is None else f"{low:+.4f} to {high:+.4f}"
+        against = f"{name} against {found['reference']}, more than in the first step"
+        lines.append(f"  {against}: MAE {one['difference_change']:+.4f} [{interval}]")
+    own = methods.get(found["reference"], {}).get("mae")
+    return lines or [f"  error on these drugs, {found['reference']}: MAE {'not known' if own is None else own}"]
 
 
 def _said(contrast: dict[str, Any]) -> str:
