@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f, friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from hedflow.analysis.experiment import PARTS, Experiment, mask_of
-from hedflow.intervals import percentile_interval
+from hedflow.intervals import holm, percentile_interval
 
 # Sign flips drawn; with so few drugs that all flips are fewer, all are used.
 FLIPS = 9999
@@ -126,17 +126,6 @@ def sign_flip_p(sums: ArrayLike, seed: int = 0, flips: int = FLIPS) -> Floats:
     extreme = (flipped >= observed).sum(axis=0)
     p = extreme / len(bits) if every else (extreme + 1) / (flips + 1)
     return np.where(values.any(axis=1), p, np.nan)
-
-
-def holm(p: ArrayLike) -> Floats:
-    """Holm's adjusted p-values of one family (m,), in its order; a missing p stays missing and counts for nothing."""
-    values = np.asarray(p, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(values))
-    order = known[np.argsort(values[known])]
-    steps = values[order] * np.arange(len(order), 0, -1)
-    adjusted = np.full(len(values), np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
 
 
 def ranks_table(experiment: Experiment) -> pd.DataFrame:

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hedflow.analysis.paired import holm, sign_flip_p
+from hedflow.analysis.paired import sign_flip_p
 from hedflow.config import Analysis
 from hedflow.errors import LOW_AUC
 from hedflow.files import write_parquet
 from hedflow.high_error import read_drug_errors
-from hedflow.intervals import DrugBootstrap, Interval
+from hedflow.intervals import DrugBootstrap, Interval, holm
 from hedflow.models import find
 from hedflow.plan import HOW
 from hedflow.ranking import ranking_comparison

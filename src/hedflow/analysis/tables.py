@@ -21,9 +21,12 @@ from hedflow.errors import (
     range_errors,
     row_scores,
 )
+from hedflow.intervals import DrugBootstrap, percentile_interval
 from hedflow.ranking import ranking_comparison
 from hedflow.ranking_lists import in_common
 
+# Shifts that an interval at equal cost is found among, between 0 and 1.
+SHIFTS = 201
 # Resamples of a ranking reorder every list: fewer of them than of a mean.
 RANKING_BOOTSTRAP = 200
 
@@ -125,7 +128,8 @@ def shift_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         The curve (naive, shift, mae_low, mae_rest), and for each method that costs more on the rest than the
         baseline, its difference on potent pairs to the baseline shifted until it costs the same: method, naive,
-        shift, difference (negative = the method errs less), lower, upper, n, n_drugs.
+        shift, difference (negative = the method errs less), lower, upper, n, n_drugs. Each resample of the drugs has
+        its own shift: the interval holds what is not known of it, too.
     """
     name = experiment.strongest_squared
     frame = experiment.naive[name]
@@ -153,9 +157,39 @@ def shift_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
             continue
         shift = brentq(lambda s, t=target, k=known: cost(s, k) - t, cheapest, 1.0, xtol=1e-6)
         difference = boot.difference(own, np.abs(error - shift), low)
-        numbers = (difference.estimate, difference.low, difference.high, difference.n, difference.n_drugs)
+        bounds = _equal_cost_interval(boot, own, error, known, low & np.isfinite(own))
+        numbers = (difference.estimate, *bounds, difference.n, difference.n_drugs)
         found.append((method, name, shift, *numbers))
     return curve, pd.DataFrame(found, columns=columns)
+
+
+def _equal_cost_interval(
+    boot: DrugBootstrap, own: np.ndarray, error: np.ndarray, rest: np.ndarray, low: np.ndarray
+) -> tuple[float, float]:
+    """Interval of the difference at equal cost, the shift found anew in each resample; NaN for a single drug.
+
+    Args:
+        own, error: absolute error of the method, and error of the baseline (n,). rest, low: rows of either kind.
+    """
+    if (boot.drug_sums(own, low)[1] > 0).sum() < 2:
+        return np.nan, np.nan
+    shifts = np.linspace(0, 1, SHIFTS)
+
+    def means(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each resample: the method's error, and the baseline's at each shift (resamples, shifts)."""
+        at = np.array([boot.drug_sums(np.abs(error - shift), rows)[0] for shift in shifts])
+        total, count = boot.drug_sums(own, rows)
+        under = boot.weights @ count
+        under = np.where(under > 0, under, np.nan)
+        return boot.weights @ total / under, boot.weights @ at.T / under[:, None]
+
+    (target, cost), (method, lowered) = means(rest), means(low)
+    draws = []
+    for one, costs, of_method, of_baseline in zip(target, cost, method, lowered, strict=True):
+        from_ = int(np.nanargmin(costs)) if np.isfinite(costs).any() else 0  # from here on a larger shift costs more
+        shift = np.interp(one, costs[from_:], shifts[from_:])
+        draws.append(of_method - np.interp(shift, shifts, of_baseline))
+    return percentile_interval(np.array(draws), boot.level)
 
 
 def ranking_tables(experiment: Experiment, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hedflow.figures.style import short, shown
-from hedflow.report.numbers import against, clear, incomplete, marked
+from hedflow.report.numbers import SURE, against, clear, incomplete, marked
 
 SHOWN_DRUGS = 10
 ESTIMATES = ("plates", "repeats", "other sources")
@@ -81,7 +81,7 @@ def _shifted(tables: dict[str, pd.DataFrame], method: str) -> str:
         cheap = len(curve) and own.get(method, np.nan) <= curve["mae_rest"].min()
         return "costs no more than naive" if cheap else "-"
     row = found.iloc[0]
-    word = "better" if row["upper"] < 0 else "worse" if row["lower"] > 0 else "no different"
+    word = "better" if row["upper"] < 0 else "worse" if row["lower"] > 0 else "not told apart"
     return f"{word}: {row['difference']:+.3f} {_brackets(row['lower'], row['upper'], '+.3f')}"
 
 
@@ -121,7 +121,7 @@ def naive_sentence(tables: dict[str, pd.DataFrame]) -> str:
 def rankings(tables: dict[str, pd.DataFrame], reference: str, k: int) -> pd.DataFrame:
     """Recall of a line's best drugs by source: the reference, the best method, chance, and who ranks better."""
     table, differences = tables["ranking"].query("metric == 'recall'"), tables["ranking_differences"]
-    better = differences[differences["low"] > 0]
+    better = differences[(differences["low"] > 0) & (differences["p_holm"] < SURE)]
     rows = []
     for source, found in table.groupby("source"):
         own = found[found["method"] == reference].iloc[0]
@@ -174,14 +174,35 @@ def trained(tables: dict[str, pd.DataFrame]) -> list[str]:
     odd = classes[~classes["class"].isin(["converged", "not iterative"])]
     counts = odd.groupby("class", sort=False)["method"].value_counts(sort=False).reset_index()
     words = [f"{row['class']} {row['count']} of {row['method']}" for row in counts.to_dict("records")]
-    lines.append(
-        f"Runs that did not converge: {'; '.join(words)} (of {len(classes)} runs)."
-        if words
-        else f"All {len(classes)} runs converged{' or have no epochs' if not said else ''}."
-    )
+    iterative = (classes["class"] != "not iterative").sum()
+    without = f"; {_runs(len(classes) - iterative)} no epochs" if iterative < len(classes) else ""
+    if words:
+        lines.append(f"Runs that did not converge: {'; '.join(words)} (of {iterative} runs{without}).")
+    elif iterative:
+        lines.append(f"All {iterative} runs with epochs converged{without}.")
+    else:
+        lines.append("The runs have no epochs.")
+    lines += _seeds(runs)
     failed = runs[runs["status"] == "failed"]
     lines += [f"Failed, without predictions: {run.run} ({run.reason})." for run in failed.itertuples()]
     return lines
+
+
+def _runs(count: int) -> str:
+    return "1 run has" if count == 1 else f"{count} runs have"
+
+
+def _seeds(runs: pd.DataFrame) -> list[str]:
+    """Of how many seeds a prediction is the mean, where they are several."""
+    seeds = runs.groupby(["method", "split"], sort=False)["seed"].nunique().groupby("method", sort=False).max()
+    several = [f"{n} seeds ({', '.join(names)})" for n, names in seeds[seeds > 1].groupby(seeds).groups.items()]
+    if not several:
+        return []
+    said = f"A prediction is the mean prediction of {' or '.join(several)}: an ensemble's, not one run's."
+    trained = seeds[seeds.index.isin(runs.loc[runs["best_epoch"].notna(), "method"])]
+    if trained.min() < trained.max():
+        said += " A mean of more seeds errs less for that alone: methods with other numbers of seeds do not compare."
+    return [said]
 
 
 def drugs(table: pd.DataFrame) -> pd.DataFrame:

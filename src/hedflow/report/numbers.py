@@ -87,13 +87,13 @@ def experiment_numbers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
         "best_overall_mae": error(closest, "mae"),
         "against_naive": contrast(closest, "mae", strongest),
         "r2_normalised": error(closest, "r2_normalised"),
-        "ranking": _ranking(tables["ranking"], reference),
+        "ranking": _ranking(tables["ranking"], tables["ranking_differences"], reference),
         "high_error_drugs": len(tables["high_error_drugs"]),
     }
 
 
-def _ranking(table: pd.DataFrame, reference: str) -> dict[str, Any] | None:
-    """Recall in the source with the most ranked cell lines."""
+def _ranking(table: pd.DataFrame, differences: pd.DataFrame, reference: str) -> dict[str, Any] | None:
+    """Recall in the source with the most ranked cell lines, and the best method's difference to the reference there."""
     table = table[table["metric"] == "recall"]
     if table.empty:
         return None
@@ -101,6 +101,9 @@ def _ranking(table: pd.DataFrame, reference: str) -> dict[str, Any] | None:
     rows = table[table["source"] == source].set_index("method")
     best = str(rows["estimate"].idxmax())
     own = rows.loc[reference].to_dict()
+    of = differences.query("metric == 'recall' and source == @source and method == @best").to_dict("records")
+    keys = {"difference": "difference", "low": "difference_lower", "high": "difference_upper", "p_holm": "p_holm"}
+    contrast = {name: plain(of[0][key]) if of else None for key, name in keys.items()}
     return {
         "source": source,
         "lines": int(own["n_cells"]),
@@ -110,4 +113,6 @@ def _ranking(table: pd.DataFrame, reference: str) -> dict[str, Any] | None:
         "random": plain(own["random"]),
         "best": best,
         "best_recall": plain(rows.loc[best, "estimate"]),
+        "of": len(rows),
+        **contrast,
     }

@@ -10,7 +10,7 @@ import pandas as pd
 from hedflow.analysis import SECOND_STEP_TABLES
 from hedflow.analysis.second_step import HIGH, OTHERS
 from hedflow.figures.style import shown
-from hedflow.report.page import list_table
+from hedflow.report.page import escaped, list_table
 
 SHOWN_DRUGS = 10
 CHOSEN = (
@@ -22,8 +22,8 @@ CHOSEN = (
 OTHER_LOSS = (
     "For the same reason another loss that is exactly as good on the whole is better on these drugs, with any seed, "
     "and worse on the others: they are where {first_reference} does worst. So a difference between losses on them has "
-    "no p, and says nothing by itself. The honest comparison is its change: the difference to the control now, less that in "
-    "the first step, on the same drugs (0: the second step changed nothing between the two). The luck of "
+    "no p, and says nothing by itself. The honest comparison is its change: the difference to the control now, less "
+    "that in the first step, on the same drugs (0: the second step changed nothing between the two). The luck of "
     "{first_reference} in the first step is still in it, and counts against the others."
 )
 WEIGHED = (
@@ -42,22 +42,23 @@ def second_step_page(folder: Path) -> tuple[list[str], dict[str, Any]]:
     tables = {name: pd.read_parquet(folder / "tables" / f"{name}.parquet") for name in SECOND_STEP_TABLES}
     about = {str(key): value for key, value in tables["second_step_about"].iloc[0].items()}
     errors = tables["second_step"]
-    lines = [_what(about), "", *[f"{sentence}\n" for sentence in _sentences(errors, about)], _ranking(tables), ""]
-    lines += [CHOSEN.format(**about), ""]
+    said = [f"* {escaped(sentence)}\n" for sentence in _sentences(errors, about)]
+    lines = [_what(about), "", *said, escaped(_ranking(tables)), ""]
+    lines += [escaped(CHOSEN.format(**about)), ""]
     if errors["difference_change"].notna().any():
-        lines += [OTHER_LOSS.format(**about), ""]
+        lines += [escaped(OTHER_LOSS.format(**about)), ""]
     if about["arm"] == "weigh":
         lines += [WEIGHED, ""]
     if about["repeated"]:
         lines += [REPEATED.format(**about), ""]
     lines += list_table(_methods(errors))
-    lines += ["", f"**High error drugs of {about['first']}, before and after**, the worst {SHOWN_DRUGS}:", ""]
+    lines += ["", f"**High error drugs of {escaped(about['first'])}, before and after**, the worst {SHOWN_DRUGS}:", ""]
     lines += list_table(_drugs(tables["second_step_drugs"], str(about["reference"])))
     return lines, _numbers(errors, about)
 
 
 def _what(about: dict[str, Any]) -> str:
-    count = f"{about['drugs']} high error drug{'s' if about['drugs'] > 1 else ''} of {about['first']}"
+    count = f"{about['drugs']} high error drug{'s' if about['drugs'] > 1 else ''} of {escaped(about['first'])}"
     if about["arm"] == "move":
         return f"**Second step: the {count} moved from training and validation to the test set**, and all retrained."
     return f"**Second step: the {count} count more in training**, where they are not held out, and all retrained."
@@ -67,18 +68,18 @@ def _sentences(errors: pd.DataFrame, about: dict[str, Any]) -> list[str]:
     whole = errors[errors["part"] == "mae"]
     controls = whole[(whole["method"] == about["reference"]) & (whole["drugs"] == HIGH)].to_dict("records")
     if not controls:
-        return ["* None of the high error drugs is tested here, so nothing is known of them; test the same folds."]
+        return ["None of the high error drugs is tested here, so nothing is known of them; test the same folds."]
     control, differs = controls[0], about["differs"]
     again = "" if about["repeated"] else " with other seeds"
     said = [
-        f"* The control, {shown(about['reference'])} retrained{again}: error on these drugs "
+        f"The control, {shown(about['reference'])} retrained{again}: error on these drugs "
         f"{control['mae_first']:.4f} before, {control['mae']:.4f} now, {_interval(control, 'change')}. "
         + (f"That is chance, and what else is not as it was: {differs}." if differs else "That much is chance.")
     ]
     for row in whole[whole["control"].notna() & (whole["drugs"] == HIGH)].to_dict("records"):
         low = errors[(errors["method"] == row["method"]) & (errors["drugs"] == HIGH) & (errors["part"] == "mae_low")]
         others = whole[(whole["method"] == row["method"]) & (whole["drugs"] == OTHERS)]
-        text = f"* {shown(row['method'])} against {shown(row['control'])}: high error drugs {_interval(row)}"
+        text = f"{shown(row['method'])} against {shown(row['control'])}: high error drugs {_interval(row)}"
         if pd.notna(row["difference_change"]):
             text += f", {_interval(row, 'difference_change')} more than in the first step"
         if len(low) and low["n"].iloc[0]:

@@ -24,8 +24,8 @@ UNSEEN = {
 CHOSEN = "high_error"
 BY_THE_REFERENCE = (
     "The drugs were chosen as those that the reference does worst on: another loss that is exactly as good on the "
-    "whole is better on these drugs, so a difference to the reference, or to a naive baseline, is no finding here; what "
-    "is one stands above, its change since the first step."
+    "whole is better on these drugs, so a difference to the reference, or to a naive baseline, is no finding here; "
+    "what is one stands above, its change since the first step."
 )
 
 
@@ -112,9 +112,15 @@ def _shift(equal_cost: pd.DataFrame, numbers: dict[str, Any]) -> list[str]:
     if numbers["low"] is None or rows.empty or numbers["low"]["difference"] >= 0:
         return []
     row = rows.iloc[0]
-    verdict = "worse" if row["upper"] < 0 else "even better" if row["lower"] > 0 else "as well"
+    naive = f"the naive {shown(str(row['naive']))}"
+    if pd.isna(row["lower"]):
+        return []
+    interval = f"difference {row['lower']:+.3f} to {row['upper']:+.3f}"
+    if row["upper"] < 0 or row["lower"] > 0:
+        verdict = "worse" if row["upper"] < 0 else "even better"
+        return [f"Lowering every prediction of {naive} by a constant does {verdict} at that cost ({interval})."]
     return [
-        f"Lowering every prediction of the naive {shown(str(row['naive']))} by a constant does {verdict} at that cost."
+        f"That cannot be told from lowering every prediction of {naive} by a constant, at the same cost ({interval})."
     ]
 
 
@@ -141,8 +147,14 @@ def _ranking(numbers: dict[str, Any], k: int) -> list[str]:
     if found is None:
         return []
     best = ""
-    if found["best"] != numbers["reference"]:
-        best = f", {found['best_recall']:.0%} with the best method, {shown(found['best'])}"
+    if found["best"] != numbers["reference"] and found["difference"] is not None:
+        p = "" if found["p_holm"] is None else _p(found)
+        interval = (
+            "no interval"
+            if found["difference_lower"] is None
+            else f"difference {found['difference_lower']:+.0%} to {found['difference_upper']:+.0%}{p}"
+        )
+        best = f", {found['best_recall']:.0%} with {shown(found['best'])}, the best of {found['of']} ({interval})"
     return [
         f"The {k} drugs that {numbers['reference']} predicts best for a cell line hold {found['recall']:.0%} of its "
         f"{k} truly best ones; {found['random']:.0%} by chance{best} ({found['source']}, {found['lines']} cell lines)."
