@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,6 +54,7 @@ def test_a_method_whose_runs_all_failed_is_left_out_and_said(some):
     assert "No run of bad made a prediction" in page
     assert "nan" not in last.lower() + page[: page.index("data:image")].lower()
     assert "potent pairs" in last
+    assert not re.search(r"[ +-]nan\b", page)
     assert (numbers["best_overall"], numbers["methods"]) == ("mse", 3)
 
 

@@ -149,7 +149,7 @@ def shift_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     for method, rows in experiment.methods.items():
         own = absolute_error(rows)
         known = rest & np.isfinite(own)
-        if not known.any():
+        if not known.any() or not (low & np.isfinite(own)).any():
             continue
         target = own[known].mean()
         cheapest = max(0.0, float(np.median(error[known])))  # from here on a larger shift costs more
