@@ -22,10 +22,11 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.settings import ExecMode
 
-from .launch import Launch, LaunchError, choose_launch
+from .launch import Launch, LaunchError, allocated_nodes, choose_launch
 from .node import NodeError, find_devices
 from .pieces import Pieces, next_piece
-from .session import FILE, SOCKET_FOLDER, Session, SessionError, make_secret, remove_socket
+from .profiles import ProfileError, blanks_of, check_filled, given_profiles
+from .session import FILE, SOCKET_FOLDER, Session, SessionError, make_secret, parse_variables, remove_socket
 from .tasks import Result, Task
 
 if TYPE_CHECKING:
@@ -69,9 +70,13 @@ class Executor(RealExecutor):  # type: ignore[misc]
         if self.workflow.remote_execution_settings.immediate_submit:
             raise WorkflowError("worksteal does not do --immediate-submit: its jobs live no longer than Snakemake")
         try:
+            if not allocated_nodes():  # inside an allocation there is nothing to ask a batch system for
+                files = given_profiles(sys.argv[1:])
+                check_filled([blank for file in files for blank in blanks_of(file)], self.settings)
             self.launch = choose_launch(self.settings.launcher or "auto", self.settings.nodes)
             find_devices(self.settings.devices or "auto")
-        except (LaunchError, NodeError) as error:
+            os.environ.update(parse_variables(self.settings.environment or ""))
+        except (LaunchError, NodeError, ProfileError, SessionError) as error:
             raise WorkflowError(f"worksteal: {error}") from None
         if self.settings.slots is not None and self.settings.slots < 1:
             raise WorkflowError(f"worksteal: slots is {self.settings.slots}; a node needs 1 or more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -141,6 +142,19 @@ def task_environment(own: Mapping[str, str], given: Mapping[str, str], *, same_m
         environment = {name: value for name, value in environment.items() if not name.startswith(HOST_VARIABLES)}
         environment.update((name, value) for name, value in own.items() if name.startswith(HOST_VARIABLES))
     return environment
+
+
+def parse_variables(text: str) -> dict[str, str]:
+    """Variables of the setting `environment`: `A=1,B=x y`.
+
+    Raises:
+        SessionError: a part has no name or no equals sign.
+    """
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    for name, equals, _ in parts:
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise SessionError(f"environment has {name + equals!r}; expected NAME=VALUE, several separated by commas")
+    return {name: value for name, _, value in parts}
 
 
 def journals(folder: Path) -> list[Path]:

@@ -43,6 +43,13 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
             "number, or a list such as '0,2'. 0 leaves the devices to the tasks, with no mask set.",
         },
     )
+    environment: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "Variables that agents and jobs have, separated by commas, e.g. "
+            "'ZE_FLAT_DEVICE_HIERARCHY=FLAT,OMP_PROC_BIND=false'; they win over Snakemake's own.",
+        },
+    )
     memory_mb: Optional[int] = field(
         default=None,
         metadata={
