@@ -3,7 +3,8 @@
 Modules: settings (what a user sets); executor and jobs (Snakemake's side); pool, launch and session (the pool's life);
 agent, ahead, core, queue, messages, transport and node (a node of the pool), simulator (the core under a virtual
 clock); runner, tending, tended, warm, forks, afresh, wire and processes (tasks); pieces (jobs that go on later);
-channel, endpoints and frames (Snakemake to pool); trace, figure and progress (what a user sees of it).
+channel, endpoints and frames (Snakemake to pool); trace, figure and progress (what a user sees of it); cli (the
+command `worksteal`).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Draws how busy a pool was: `python -m snakemake_executor_plugin_worksteal.figure FOLDER [-o utilisation.png]`.
+"""Draws how busy a pool was: `worksteal figure FOLDER [-o utilisation.png]`.
 
 FOLDER is a run's own folder with summary.json and, for the lower panel, trace.json. Needs matplotlib.
 """
@@ -162,7 +162,7 @@ def _seconds(seconds: float) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m snakemake_executor_plugin_worksteal.figure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="worksteal figure", description=__doc__)
     parser.add_argument("folder", type=Path, help="a run's folder, with summary.json and trace.json")
     parser.add_argument("-o", "--output", type=Path, help="FOLDER/utilisation.png unless given")
     given = parser.parse_args(arguments)
