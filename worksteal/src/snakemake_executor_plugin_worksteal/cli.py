@@ -1,5 +1,6 @@
 """The command `worksteal`: what goes with a pool and needs no Snakemake.
 
+    worksteal doctor --profile slurm
     worksteal figure .snakemake/worksteal/RUN
     worksteal COMMAND --help
 
@@ -14,6 +15,7 @@ from importlib import import_module
 
 # Command: module, and what it does, for `worksteal --help`.
 COMMANDS = {
+    "doctor": ("doctor", "whether a pool can work here: launcher, MPI, devices, disk, network"),
     "figure": ("figure", "draw how busy a pool was"),
 }
 
