@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from slurm import Slurm, cluster
 
 # One process with two slots, or four agents with one slot each: the machine has two cores, the jobs of these tests
 # mostly wait.
@@ -127,3 +128,18 @@ def one(tmp_path: Path) -> Iterator[Workflow]:
     """A workflow on one process."""
     with workflow_in(tmp_path, "one") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def one_slurm() -> Iterator[Slurm]:
+    """A Slurm of four nodes, for all tests that need one."""
+    with cluster(4) as slurm:
+        yield slurm
+
+
+@pytest.fixture
+def slurm(one_slurm: Slurm) -> Iterator[Slurm]:
+    """The same, with no jobs and all nodes idle, before and after."""
+    one_slurm.cancel_all()
+    yield one_slurm
+    one_slurm.cancel_all()

@@ -1,6 +1,6 @@
 """An agent: one process a node. It owns the node's slots, runs tasks in them through its runners, and steals.
 
-    python -m snakemake_executor_plugin_worksteal.agent SESSION_FOLDER [--mpi]
+    python -m snakemake_executor_plugin_worksteal.agent SESSION_FOLDER [--mpi] [--until SECONDS_SINCE_THE_EPOCH]
 
 Started by the executor (module pool). The scheduling itself is in module core; this one connects it to processes, to
 the other agents, and, at the first agent, to Snakemake.
@@ -59,7 +59,15 @@ class Told(Stop):
 class Agent:
     """The event loop of one node."""
 
-    def __init__(self, session: Session, folder: Path, transport: Transport, runners: dict[str, Runner]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        transport: Transport,
+        runners: dict[str, Runner],
+        until: float | None = None,
+    ) -> None:
+        """until: when the allocation ends, in seconds since the epoch."""
         self.session = session
         self.folder = folder
         self.transport = transport
@@ -72,6 +80,10 @@ class Agent:
         self.node = self.nodes[self.rank]
         capacities = [Capacity(node.cores, len(node.devices), node.mem_mb, node.host) for node in self.nodes]
         self.core = Core(self.rank, capacities, seed=session.epoch)
+        self.until = until
+        if until is not None:
+            self.core.until = time.monotonic() + until - time.time() - session.margin_s
+        self.time_is_up = False
         self.slots: dict[int, tuple[tuple[int, ...], tuple[int, ...], Kind | None]] = {}
         self.ahead = Ahead(self.core, runners, masks(self.node, ()))
         self.ending: bool | None = None  # None: no; else whether tasks are killed
@@ -120,6 +132,8 @@ class Agent:
                 if self.core.next_tick is not None and self.core.next_tick <= now:
                     self.core.tick(now)
                 self.ahead.recall_late(now)
+                if self.rank == ROOT and now >= self.core.until and not self.time_is_up:
+                    self._end_in_time(now)
                 self._obey(now)
                 self._flush()
         except Stop as stop:
@@ -131,6 +145,12 @@ class Agent:
             self.transport.abort(str(stop))
         self._leave()
 
+    def _end_in_time(self, now: float) -> None:
+        """At the first agent: the allocation is about to end. Nothing begins any more, and what runs is told to end."""
+        self.time_is_up = True
+        self._tell(("time", self.until))
+        self.core.withdraw(now, stop=True)
+
     # Waiting and hearing
 
     def _wait(self) -> None:
@@ -138,7 +158,10 @@ class Agent:
 
         MPI has no file to wait for, so with peers the sleep is short, and longer the longer it is idle.
         """
-        due = min((at for at in (self.core.next_tick, self.ahead.due()) if at is not None), default=None)
+        moments = [self.core.next_tick, self.ahead.due()]
+        if self.rank == ROOT and not self.time_is_up and self.until is not None:
+            moments.append(self.core.until)
+        due = min((at for at in moments if at is not None), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
         if self.transport.idle_s is not None:
             timeout = self._pause if timeout is None else min(timeout, self._pause)
@@ -220,9 +243,9 @@ class Agent:
                 self.ahead.recall(effect.ids)
             elif isinstance(effect, Save):
                 for runner in self.runners.values():
-                    runner.save()
+                    runner.save(all=effect.all)
             elif isinstance(effect, Withdrawn):
-                self._tell(("withdrawn", list(effect.ids)))
+                self._tell(("withdrawn", list(effect.ids), effect.late))
             elif isinstance(effect, Impossible):
                 self._tell(("impossible", effect.id, effect.why))
 
@@ -339,6 +362,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="worksteal agent", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mpi", action="store_true", help="the agents are the ranks of an MPI launch")
+    parser.add_argument("--until", type=float, help="when the allocation ends, in seconds since the epoch")
     given = parser.parse_args(arguments)
     try:
         session = read_session(given.folder)
@@ -355,7 +379,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        Agent(session, given.folder, transport, runners).run()
+        Agent(session, given.folder, transport, runners, given.until).run()
     except BaseException as error:
         # An agent that ended by itself would leave the others waiting for it in MPI for ever.
         ignore_signals()

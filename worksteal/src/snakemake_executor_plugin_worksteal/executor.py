@@ -22,6 +22,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.settings import ExecMode
 
+from .allocation import seconds_of
 from .launch import Launch, LaunchError, allocated_nodes, choose_launch
 from .node import NodeError, find_devices
 from .pieces import Pieces, next_piece
@@ -38,6 +39,8 @@ DURATIONS = "durations.json"
 NEWEST = 0.2
 # Jobs are prepared and handed over in batches that grow to this size: the first starts at once, the rest costs little.
 LARGEST_BATCH = 64
+# What lies between the last SIGKILL for a job and the end of the allocation, if the setting `margin` does not say.
+MARGIN_S = 30
 
 
 @dataclass(slots=True)
@@ -64,6 +67,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
         self._pool: Pool | None = None
         self._ended = False
         self._draining = self._saving = False
+        self._held: list[Entry] = []  # too little time is left for them
+        self._late = 0
         self._done = self._failed = self._running = self._later = self._unfinished = self._begun = 0
         self._waits = {"mean": 0.0, "max": 0.0}
         self._lock = threading.Lock()
@@ -80,6 +85,10 @@ class Executor(RealExecutor):  # type: ignore[misc]
             raise WorkflowError(f"worksteal: {error}") from None
         if self.settings.slots is not None and self.settings.slots < 1:
             raise WorkflowError(f"worksteal: slots is {self.settings.slots}; a node needs 1 or more")
+        try:
+            self.walltime_s = seconds_of(str(self.settings.walltime)) if self.settings.walltime else None
+        except ValueError as error:
+            raise WorkflowError(f"worksteal: walltime: {error}") from None
 
     # What Snakemake asks of an executor that runs its ordinary job command
 
@@ -201,7 +210,15 @@ class Executor(RealExecutor):  # type: ignore[misc]
             raise WorkflowError(f"worksteal cannot start: {error}") from None
         # Where it listens on every interface, the pool finds it by this host's name.
         session.address = listener.address.replace("tcp:0.0.0.0:", f"tcp:{socket.gethostname()}:")
-        self._pool = Pool(self.launch, session, self.folder, listener, self, restarts=self.settings.restarts)
+        self._pool = Pool(
+            self.launch,
+            session,
+            self.folder,
+            listener,
+            self,
+            restarts=self.settings.restarts,
+            walltime_s=self.walltime_s,
+        )
         self._pool.start()
         self._follow_sigterm()
 
@@ -224,6 +241,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
             memory_mb=self.settings.memory_mb,
             preload=preload,
             grace_s=float(self.settings.grace),
+            margin_s=float(self.settings.grace + MARGIN_S if self.settings.margin is None else self.settings.margin),
             reuse=self.settings.reuse or 1,
             trace=self.settings.trace,
         )
@@ -342,14 +360,61 @@ class Executor(RealExecutor):  # type: ignore[misc]
         about["all output"] = relative(Path(result.log)) if result.log else "none was printed"
         return about
 
-    def withdrawn(self, tasks: list[Task], *, begun: bool) -> None:
-        """Tasks that will not begin; begun: some of them may have done so in a pool that has died."""
+    def time_up(self, until: float) -> None:
+        """The allocation is about to end; the pool has told running jobs to end."""
+        self.log(
+            f"worksteal: the allocation ends at {time.strftime('%H:%M:%S', time.localtime(until))}: running jobs are "
+            "told to end, and no more are begun",
+            warning=True,
+        )
+        self._end_early()
+
+    def _end_early(self) -> None:
+        """Nothing more is to begin, as after a SIGTERM; Snakemake says then that not all is done."""
+        self.workflow.scheduler.exit_gracefully()
+        self._drain()
+
+    def withdrawn(self, tasks: list[Task], *, begun: bool, late: bool = False) -> None:
+        """Tasks that will not begin; begun: some of them may have done so in a pool that has died; late: there is too
+        little time left for them.
+        """
         with self._lock:
             found = [self._entries.pop(task.id) for task in tasks if task.id in self._entries]
+        if late and not begun:
+            self._hold(tasks, found)
+            return
         self._leave([entry for entry in found if entry.pieces.number])
         others = [entry for entry in found if not entry.pieces.number]
         self._unfinished += len(others) if begun else 0
         self._forget(others, complete=not begun)
+
+    def _hold(self, tasks: list[Task], entries: list[Entry]) -> None:
+        """Keep late jobs until there is nothing else to do: as failed ones they would keep others from beginning."""
+        if not self._late and tasks:
+            self.log(
+                f"worksteal: {tasks[0].name} is not begun: its runtime of {tasks[0].needs_s / 60:g} min does not fit "
+                "into what is left of the allocation; nor are others of that kind",
+                warning=True,
+            )
+        self._late += len(entries)
+        self._held += entries
+        if self._draining:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Snakemake forgets the late jobs."""
+        held, self._held = self._held, []
+        if held:
+            self._forget(held, complete=True)
+
+    def _only_late_ones_are_left(self) -> bool:
+        """Whether all jobs that could be done now are late."""
+        scheduler = self.workflow.scheduler
+        if not self._held or self._entries:
+            return False
+        with scheduler._lock:
+            waiting = scheduler._tofinish or scheduler._toerror or self.workflow.dag.ready_jobs
+            return not waiting and len(scheduler.running) == len(self._held)
 
     def _forget(self, entries: list[Entry], *, complete: bool) -> None:
         """Snakemake forgets jobs, as if it had never handed them over. complete: there is no output of theirs but an
@@ -403,6 +468,10 @@ class Executor(RealExecutor):  # type: ignore[misc]
         """A moment has passed."""
         if self.workflow.scheduler._errors and not self._draining and not self.workflow.execution_settings.keep_going:
             self._drain()  # a local rule has failed
+        if self._only_late_ones_are_left():
+            self._end_early()
+        if self._draining:
+            self._let_go()
         self._count()
         if self.progress is not None:
             self.progress.tick()
@@ -463,6 +532,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
             self._draw(summary)
         if unfinished and (kill or self._draining):
             self.log(f"worksteal: {count(unfinished, 'job')} had not finished")
+        if self._late:
+            self.log(f"worksteal: {count(self._late, 'job')} did not fit into the rest of the allocation")
         if self._later:
             self.log(f"worksteal: {count(self._later, 'job')} will go on later, when the workflow is run again")
 

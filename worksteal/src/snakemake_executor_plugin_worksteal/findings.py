@@ -111,7 +111,7 @@ def from_reports(reports: Sequence[Report], launch: Launch, settings: Any) -> It
 
 def hosts(reports: Sequence[Report], allocated: int) -> Finding:
     """One process a node."""
-    number = Counter(report.host for report in reports)
+    number = Counter(report.node for report in reports)
     named = ", ".join(sorted(number)[:4]) + (f" and {len(number) - 4} more" if len(number) > 4 else "")
     if len(number) == len(reports):
         return Finding("nodes", OK, f"{len(number)}, one process on each: {named}")

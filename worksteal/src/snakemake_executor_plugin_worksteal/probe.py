@@ -46,6 +46,7 @@ class Report:
     """What one process of the launch has found; times in seconds, sizes in MB, "" for no problem."""
 
     host: str
+    node: str  # the host, or what Slurm calls it
     rank: int
     size: int
     library: str  # of MPI
@@ -99,6 +100,7 @@ def look(session: Session, folder: Path, disk: str, transport: Transport) -> Rep
     node = find_node(host, session.slots, session.devices, session.memory_mb, part=part, parts=len(mine))
     report = Report(
         host=host,
+        node=os.environ.get("SLURMD_NODENAME") or host,
         rank=transport.rank,
         size=transport.size,
         library=mpi_library() if isinstance(transport, Mpi) else "",

@@ -66,6 +66,7 @@ class Session:
     memory_mb: int | None = None
     preload: list[str] = field(default_factory=list)
     grace_s: float = 10.0
+    margin_s: float = 40.0  # so long before the end of the allocation running tasks are told to end
     reuse: int = 1
     trace: bool = False
     epoch: int = 0

@@ -85,6 +85,21 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
             "help": "Seconds between SIGTERM and SIGKILL for a job that has to end (limit, Ctrl-C).",
         },
     )
+    margin: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "Seconds before the end of the allocation at which running jobs are told to end (SIGTERM, SIGKILL "
+            "after the grace). A job whose runtime would not be over by then is not begun, unless it can go on later "
+            "(resource resume). Default: the grace and 30 seconds.",
+        },
+    )
+    walltime: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "How long the pool may live, as HH:MM:SS, D-HH:MM:SS or a number of minutes. Default: inside an "
+            "allocation what Slurm or PBS says is left of it, else for ever.",
+        },
+    )
     restarts: Optional[int] = field(
         default=3,
         metadata={
