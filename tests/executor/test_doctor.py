@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Workflow
+from slurm import Slurm
 from snakemake_executor_plugin_worksteal import doctor
 
 Checks = dict[str, tuple[str, str]]
@@ -167,3 +169,18 @@ def test_lines_for_people(tmp_path):
     assert lines[-1] == f"1 failed, 0 with a warning, of {len(lines) - 1} checks"
     assert lines[-2].startswith("failed   start          the launcher false ended with status 1")
     assert not done.stderr
+
+
+def test_inside_an_allocation_of_slurm(slurm: Slurm, one: Workflow):
+    """Two nodes: found by themselves, and one process on each."""
+    command = [sys.executable, "-m", "snakemake_executor_plugin_worksteal.cli", "doctor", "--json"]
+    one.write("job.sh", f"#!/bin/bash\ncd {one.folder}\n{' '.join(command)} > said.json 2> errors\n")
+    batch = ["sbatch", "-N2", "--ntasks-per-node=1", "--exclusive", "-t5", "-o", f"{one.folder}/out"]
+    slurm.run(*batch, f"{one.folder}/job.sh")
+    slurm.wait_for(lambda: not slurm.jobs(), "the job does not end", 60)
+    said = json.loads((one.folder / "said.json").read_text() or "{}")
+    found = {check["name"]: (check["state"], check["text"]) for check in said["checks"]}
+    assert said["ok"], found
+    assert found["batch system"][1].endswith("of 2 nodes")
+    assert found["nodes"] == ("ok", "2, one process on each: n1, n2")
+    assert "one task on every node at the same time" in found["pool"][1]

@@ -92,10 +92,10 @@ def examine(given: argparse.Namespace) -> Iterator[Finding]:
     except LaunchError as error:
         yield Finding("batch system", FAILED, f"{error}; start anew in an allocation that is still yours")
         return
-    submit = getattr(settings, "submit", None)
+    submit = getattr(settings, "submit", None) or "no"
     batch = batch_system(submit)
     yield batch
-    if submit and batch.state == OK and not allocated_nodes():
+    if submit != "no" and batch.state == OK and not allocated_nodes():
         text = "not tried: get an allocation of 2 nodes (qsub -I, salloc), and give this command in it"
         yield Finding("nodes", WARNING, text)
         return

@@ -55,13 +55,15 @@ def software() -> Finding:
     return Finding("software", OK, text)
 
 
-def batch_system(submit: str | None, environment: Mapping[str, str] = os.environ) -> Finding:
+def batch_system(submit: str, environment: Mapping[str, str] = os.environ) -> Finding:
     """The allocation, or the commands that ask for one."""
     if nodes := allocated_nodes(environment):
         number = environment.get("SLURM_JOB_ID") or environment.get("PBS_JOBID") or "of no number"
         return Finding("batch system", OK, f"inside allocation {number} of {nodes} node{'s' if nodes > 1 else ''}")
-    if submit not in COMMANDS:
+    if submit == "no":
         return Finding("batch system", OK, "none is asked: the pool runs on this machine")
+    if submit not in COMMANDS:
+        return Finding("batch system", FAILED, f"submit is {submit!r}; it must be {' or '.join(COMMANDS)}")
     missing = [name for name in COMMANDS[submit] if shutil.which(name) is None]
     if missing:
         text = (

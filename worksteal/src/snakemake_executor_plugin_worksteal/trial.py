@@ -72,7 +72,12 @@ class Trial:
         return [task.id for task in tasks]
 
     def withdrawn(self, tasks: list[Task], **_: Any) -> None:
-        """Nothing is ever taken back."""
+        """Nothing is taken back but at the end of the allocation."""
+
+    def time_up(self, until: float) -> None:
+        """The allocation is about to end."""
+        self.problem = "the allocation ends before it was done; get a longer one"
+        self.over.set()
 
     def event(self, name: str, rank: int, when: float, details: dict[str, Any]) -> None:
         """Nothing is traced."""
