@@ -146,7 +146,11 @@ class Slurm:
     def kill_node(self, node: str) -> None:
         """What a power failure does: the node's daemons and all processes of jobs there are gone at once."""
         daemon = psutil.Process(self.daemons[node].pid)
-        for process in (daemon, *self.steps(node), *self.processes(node)):
+        jobs = self.processes(node)
+        for process in jobs[:]:
+            with suppress(psutil.Error):
+                jobs += process.children(recursive=True)
+        for process in (daemon, *self.steps(node), *jobs):
             with suppress(psutil.Error):
                 process.kill()
         self.daemons.pop(node).wait()

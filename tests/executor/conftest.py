@@ -82,7 +82,7 @@ class Workflow:
         """Processes that work in this folder or carry its pool's marker."""
         found = []
         for process in psutil.process_iter():
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, OSError):  # psutil lets some errors of a process that ends through
                 mine = process.cwd() == str(self.folder) or str(self.folder) in " ".join(process.cmdline())
                 if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and mine:
                     found.append(process)

@@ -160,6 +160,24 @@ def test_the_settings_of_a_profile_are_tried(examine, tmp_path):
     assert "no profile 'elsewhere'" in examine("--profile", "elsewhere")["settings"][1]
 
 
+def test_on_a_login_node_the_nodes_are_not_tried(examine, tmp_path, monkeypatch):
+    """The profile's pool is a batch job: its commands have to be here, the launcher not."""
+    (tmp_path / "config.yaml").write_text("worksteal-submit: pbs\nworksteal-launcher: no-such-launcher\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = examine("--profile", "config.yaml")
+    assert found["batch system"][0] == "failed"
+    assert "qsub and qstat and qdel not on PATH" in found["batch system"][1]
+    for name in ("qsub", "qstat", "qdel"):
+        (tmp_path / name).symlink_to("/bin/true")
+    found = examine("--profile", "config.yaml")
+    assert found["batch system"] == ("ok", "qsub, qstat, qdel are on PATH")
+    assert found["nodes"] == (
+        "warning",
+        "not tried: get an allocation of 2 nodes and give this command in it (qsub -I)",
+    )
+    assert "launcher" not in found
+
+
 def test_lines_for_people(tmp_path):
     """One a check, and a sum; the exit status says whether one failed."""
     command = [sys.executable, "-m", "snakemake_executor_plugin_worksteal.cli", "doctor", "--launcher", "false"]

@@ -24,6 +24,7 @@ REPO = Path(__file__).parents[2]
 SITES = ("aurora", "polaris", "slurm", "local", "ci")
 FILL = """
 worksteal-launcher: local
+worksteal-submit: "no"
 worksteal-nodes:      # FILL IN: how many nodes
 worksteal-memory-mb:
 # worksteal-folder:
@@ -64,10 +65,10 @@ def test_an_empty_key_is_found_with_its_line_and_what_it_asks_for(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(FILL)
     assert blanks_of(file) == [
-        Blank(file, 3, "worksteal-nodes", "how many nodes"),
-        Blank(file, 4, "worksteal-memory-mb", ""),
+        Blank(file, 4, "worksteal-nodes", "how many nodes"),
+        Blank(file, 5, "worksteal-memory-mb", ""),
     ]
-    assert settings_of(file) == {"launcher": "local"}
+    assert settings_of(file) == {"launcher": "local", "submit": "no"}
 
 
 def test_profiles_are_found_where_snakemake_finds_them(tmp_path, monkeypatch):
@@ -93,8 +94,8 @@ def test_a_profile_that_is_not_filled_in_gets_one_sentence(one):
     one.run("-n")
     output = one.run(fails=True)
     sentence = (
-        "worksteal: site/config.yaml has to be filled in, or the same given as --worksteal-...: line 3, "
-        "worksteal-nodes: how many nodes; line 4, worksteal-memory-mb\n"
+        "worksteal: site/config.yaml has to be filled in, or the same given as --worksteal-...: line 4, "
+        "worksteal-nodes: how many nodes; line 5, worksteal-memory-mb\n"
     )
     assert sentence in output, output
     assert "Traceback" not in output
@@ -102,9 +103,20 @@ def test_a_profile_that_is_not_filled_in_gets_one_sentence(one):
     one.run("--worksteal-nodes", "1", "--worksteal-memory-mb", "500")
 
 
+def test_a_duration_that_yaml_misreads_is_named(one):
+    """10:00:00 without quotes is 36000 to YAML, and would be minutes."""
+    one.write("Snakefile", "rule make:\n    output: 'out'\n    shell: 'touch {output}'\n")
+    one.write("site/config.yaml", "worksteal-launcher: local\nworksteal-walltime: 10:00:00  # ten hours\n")
+    one.pool = ("--profile", "site")
+    output = one.run(fails=True)
+    assert "worksteal: site/config.yaml, line 2: put 10:00:00 in quotes, or state minutes" in output, output
+    one.write("site/config.yaml", "worksteal-launcher: local\nworksteal-walltime: '10:00:00'\n")
+    one.run()
+
+
 def test_inside_an_allocation_nothing_is_asked_for(one):
     one.write("Snakefile", "rule make:\n    output: 'out'\n    shell: 'touch {output}'\n")
-    one.write("site/config.yaml", FILL)
+    one.write("site/config.yaml", FILL.replace('"no"', "pbs"))
     one.pool = ("--profile", "site")
     one.write("nodes", "this\n")
     one.environment["PBS_NODEFILE"] = str(one.folder / "nodes")

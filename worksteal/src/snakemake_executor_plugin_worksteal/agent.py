@@ -25,6 +25,7 @@ from . import processes
 from .ahead import Ahead, kind_of, runner_of
 from .channel import Channel, ChannelError, connect
 from .core import Capacity, Core
+from .link import Dialler, Link
 from .messages import Give, Impossible, Recall, Report, Save, Send, Start, Withdrawn
 from .node import Node, find_node, masks
 from .runner import Runner, RunnerDied
@@ -44,6 +45,7 @@ STATISTICS_S = 5.0
 PARTING_S, TOLD_S = 2.0, 8.0
 GONE = "Snakemake is gone"
 STATUS_S = 0.5
+DIALLING_S = 0.1  # how often to see whether Snakemake has been found again
 # Forks that wait for a script in advance: two a slot and two more, since half of them are made at a time; at most this.
 MOST_SPARES = 8
 
@@ -72,7 +74,8 @@ class Agent:
         self.folder = folder
         self.transport = transport
         self.runners = runners
-        self.channel: Channel | None = None
+        self.channel: Channel | Link | None = None
+        self.dialler: Dialler | None = None  # while the connection to Snakemake is lost
         self.selector = selectors.DefaultSelector()
         self.host = socket.gethostname()
         self.rank = transport.rank
@@ -104,16 +107,63 @@ class Agent:
 
     def connect(self) -> None:
         """At the first agent: meet Snakemake and say what the pool is."""
+        if self.session.reconnect_s:
+            self.channel = Link()
+            self._dial(self.channel)
+            return
         try:
-            self.channel = connect(self.session.address, bytes.fromhex(self.session.secret), 30.0)
+            channel = connect(self.session.address, bytes.fromhex(self.session.secret), 30.0)
         except ChannelError as error:
             raise Stop(f"{GONE}: {error}") from error
-        described = [
+        self.channel = channel
+        channel.queue(("hello", self.session.epoch, self._described()))
+        self.selector.register(channel, selectors.EVENT_READ, self._hear_snakemake)
+
+    def _described(self) -> list[dict[str, Any]]:
+        """What Snakemake is told of the nodes."""
+        return [
             {"rank": rank, "host": node.host, "cores": node.cores, "devices": list(node.devices), "mem_mb": node.mem_mb}
             for rank, node in enumerate(self.nodes)
         ]
-        self.channel.queue(("hello", self.session.epoch, described))
-        self.selector.register(self.channel, selectors.EVENT_READ, self._hear_snakemake)
+
+    def _dial(self, link: Link) -> None:
+        """Look for Snakemake, beside all else."""
+        ends = None if self.until is None else self.until - self.session.margin_s
+        hello = ("hello", self.session.epoch, self._described(), link.received, ends)
+        secret = bytes.fromhex(self.session.secret)
+        self.dialler = Dialler(self.session.address, secret, hello, self.session.reconnect_s)
+        self.dialler.start()
+
+    def _see_dialler(self) -> None:
+        """Go on where the connection was lost, or give up: all agents end in order, and tasks have the grace."""
+        assert self.dialler is not None
+        assert isinstance(self.channel, Link)
+        if self.dialler.failure is not None:
+            print(f"worksteal: {GONE}: {self.dialler.failure}", file=sys.stderr, flush=True)
+            self.dialler = self.channel = None
+            self._part(kill=True)
+        elif self.dialler.channel is not None:
+            self.channel.attach(self.dialler.channel, self.dialler.received)
+            self.selector.register(self.dialler.channel, selectors.EVENT_READ, self._hear_snakemake)
+            self.dialler = None
+            self._hear_snakemake()  # what came with the welcome shows up at no selector
+
+    def _lost(self, error: ChannelError) -> None:
+        """The connection to Snakemake has ended. Over a link what is not finished goes on, and it is looked for."""
+        link = self.channel
+        if not isinstance(link, Link):
+            raise Stop(f"{GONE}: {error}") from error
+        if self.dialler is None and link.channel is not None:
+            print(f"worksteal: the connection to Snakemake is lost: {error}", file=sys.stderr, flush=True)
+            self._hang_up(link)
+            self._dial(link)
+
+    def _hang_up(self, link: Link) -> None:
+        """Wait no more for what comes over a channel that has ended (its number is gone by then)."""
+        for key in list(self.selector.get_map().values()):
+            if key.fileobj is link.channel:
+                self.selector.unregister(key.fileobj)
+        link.detach()
 
     def run(self) -> None:
         """Work until Snakemake ends the pool or is gone."""
@@ -128,6 +178,8 @@ class Agent:
             while not self._finished():
                 self._wait()
                 self._hear_agents()
+                if self.dialler is not None:
+                    self._see_dialler()
                 now = time.monotonic()
                 if self.core.next_tick is not None and self.core.next_tick <= now:
                     self.core.tick(now)
@@ -163,6 +215,8 @@ class Agent:
             moments.append(self.core.until)
         due = min((at for at in moments if at is not None), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
+        if self.dialler is not None:
+            timeout = DIALLING_S if timeout is None else min(timeout, DIALLING_S)
         if self.transport.idle_s is not None:
             timeout = self._pause if timeout is None else min(timeout, self._pause)
             self._pause = min(self._pause * (2 if self._pause < BRISK_S else LATER), self.transport.idle_s)
@@ -195,11 +249,15 @@ class Agent:
                 if message[0] == "withdraw":
                     self.core.withdraw(now, save=message[1])
                 elif message[0] == "bye":
-                    self.ending = message[1]
-                    for rank in range(1, self.transport.size):
-                        self.transport.send(rank, ("exit", message[1]))
+                    self._part(kill=message[1])
         except ChannelError as error:
-            raise Stop(f"{GONE}: {error}") from error
+            self._lost(error)
+
+    def _part(self, *, kill: bool) -> None:
+        """At the first agent: end the pool, with `kill` also the tasks that run."""
+        self.ending = kill
+        for rank in range(1, self.transport.size):
+            self.transport.send(rank, ("exit", kill))
 
     def _hear_runner(self, runner: Runner) -> None:
         try:
@@ -230,6 +288,8 @@ class Agent:
         if self.rank == ROOT and now - self._told_at > STATUS_S and self.core.pool_running != self._running_told:
             self._running_told, self._told_at = self.core.pool_running, now
             self._tell(("status", self._running_told))
+        if isinstance(self.channel, Link):
+            self.channel.tick()
 
     def _obey_each(self, effects: list[Any]) -> None:
         for effect in effects:
@@ -284,13 +344,15 @@ class Agent:
         """Send what is to be sent, as far as that goes without waiting; where a socket is full, wait for it too."""
         if not self.transport.flush():
             self._pause = SHORTEST_S  # MPI sends the rest only when it is called again
-        for file in (self.channel, *self.runners.values()):
+        channel = self.channel.channel if isinstance(self.channel, Link) else self.channel
+        for file in (channel, *self.runners.values()):
             if file is None or not file.wants_write:
                 continue
             try:
                 done = file.flush()
             except ChannelError as error:
-                raise Stop(f"{GONE}: {error}") from error
+                self._lost(error)
+                continue
             events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
             key = self.selector.get_key(file)
             if key.events != events:
@@ -328,9 +390,10 @@ class Agent:
                 self._hear_agents()
                 time.sleep(SHORTEST_S)
             self._tell(("ended", self.statistics))
-            if self.channel is not None:
+            channel = self.channel.channel if isinstance(self.channel, Link) else self.channel
+            if channel is not None:
                 with suppress(ChannelError, TimeoutError):
-                    self.channel.finish(STATISTICS_S)
+                    channel.finish(STATISTICS_S)
         self.transport.close()
 
 

@@ -32,7 +32,7 @@ from .launch import Launch, LaunchError, allocated_nodes, choose_launch
 from .node import NodeError, find_devices
 from .pool import tail
 from .probe import REPORT, STARTED, Report
-from .profiles import ProfileError, blanks_of, check_filled, profile_file, settings_of, shown
+from .profiles import ProfileError, check_profiles, profile_file, settings_of, shown
 from .session import Session, SessionError, make_secret, parse_variables, remove_socket
 from .settings import ExecutorSettings
 from .trial import reachable, run_trial
@@ -95,8 +95,11 @@ def examine(given: argparse.Namespace) -> Iterator[Finding]:
     submit = getattr(settings, "submit", None) or "no"
     batch = batch_system(submit)
     yield batch
-    if submit != "no" and batch.state == OK and not allocated_nodes():
-        text = "not tried: get an allocation of 2 nodes (qsub -I, salloc), and give this command in it"
+    if batch.state != OK:
+        return
+    if submit != "no" and not allocated_nodes():
+        how = "qsub -I" if submit == "pbs" else "salloc"
+        text = f"not tried: get an allocation of 2 nodes and give this command in it ({how})"
         yield Finding("nodes", WARNING, text)
         return
     try:
@@ -120,10 +123,9 @@ def read_settings(given: argparse.Namespace) -> tuple[ExecutorSettings, Finding]
     """
     values: dict[str, Any] = {}
     text = "those of the command line"
-    blanks = []
-    if given.profile:
-        file = profile_file(given.profile)
-        values, blanks = settings_of(file), blanks_of(file)
+    files = [profile_file(given.profile)] if given.profile else []
+    for file in files:
+        values = settings_of(file)
         unknown = sorted(values.keys() - {each.name for each in fields(ExecutorSettings)})
         if unknown:
             name = unknown[0].replace("_", "-")
@@ -136,8 +138,7 @@ def read_settings(given: argparse.Namespace) -> tuple[ExecutorSettings, Finding]
     for name in ("devices", "walltime"):
         if isinstance(getattr(settings, name, None), int):  # YAML knows numbers, Snakemake's parser makes text of them
             setattr(settings, name, str(getattr(settings, name)))
-    if not allocated_nodes():
-        check_filled(blanks, settings)
+    check_profiles(files, settings, filled=not allocated_nodes())
     return settings, Finding("settings", OK, text)
 
 

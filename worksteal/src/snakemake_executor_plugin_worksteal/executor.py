@@ -23,15 +23,18 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 from .allocation import seconds_of
+from .batch import BatchError, batch_system, wish_of
 from .launch import Launch, LaunchError, allocated_nodes, choose_launch
 from .node import NodeError, find_devices
 from .pieces import Pieces, next_piece
-from .profiles import ProfileError, blanks_of, check_filled, given_profiles
+from .profiles import ProfileError, check_profiles, given_profiles
 from .session import FILE, SOCKET_FOLDER, Session, SessionError, make_secret, parse_variables, remove_socket
 from .tasks import Result, Task
 
 if TYPE_CHECKING:
+    from .channel import Listener
     from .pool import Pool
+    from .pools import Pools
     from .progress import Progress
 
 DURATIONS = "durations.json"
@@ -64,7 +67,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         self.settings = self.workflow.executor_settings
         self._entries: dict[int, Entry] = {}
         self._numbers = itertools.count()
-        self._pool: Pool | None = None
+        self._pool: Pool | Pools | None = None
         self._ended = False
         self._draining = self._saving = False
         self._held: list[Entry] = []  # too little time is left for them
@@ -75,20 +78,22 @@ class Executor(RealExecutor):  # type: ignore[misc]
         if self.workflow.remote_execution_settings.immediate_submit:
             raise WorkflowError("worksteal does not do --immediate-submit: its jobs live no longer than Snakemake")
         try:
-            if not allocated_nodes():  # inside an allocation there is nothing to ask a batch system for
-                files = given_profiles(sys.argv[1:])
-                check_filled([blank for file in files for blank in blanks_of(file)], self.settings)
-            self.launch = choose_launch(self.settings.launcher or "auto", self.settings.nodes)
+            inside = allocated_nodes() > 0  # then there is nothing to ask a batch system for
+            self.submits = (self.settings.submit or "no") != "no" and not inside
+            check_profiles(given_profiles(sys.argv[1:]), self.settings, filled=not inside)
+            self.walltime_s = seconds_of(self.settings.walltime) if self.settings.walltime else None
+            self.queue_wait_s = seconds_of(self.settings.queue_wait) if self.settings.queue_wait else None
+            if self.submits:
+                self.wish = wish_of(self.settings, self.walltime_s)
+                self.launch = Launch(self.settings.submit, self.wish.nodes, ("submit",))
+            else:
+                self.launch = choose_launch(self.settings.launcher or "auto", self.settings.nodes)
             find_devices(self.settings.devices or "auto")
             os.environ.update(parse_variables(self.settings.environment or ""))
-        except (LaunchError, NodeError, ProfileError, SessionError) as error:
+        except (LaunchError, NodeError, BatchError, ProfileError, SessionError, ValueError) as error:
             raise WorkflowError(f"worksteal: {error}") from None
         if self.settings.slots is not None and self.settings.slots < 1:
             raise WorkflowError(f"worksteal: slots is {self.settings.slots}; a node needs 1 or more")
-        try:
-            self.walltime_s = seconds_of(str(self.settings.walltime)) if self.settings.walltime else None
-        except ValueError as error:
-            raise WorkflowError(f"worksteal: walltime: {error}") from None
 
     # What Snakemake asks of an executor that runs its ordinary job command
 
@@ -184,7 +189,6 @@ class Executor(RealExecutor):  # type: ignore[misc]
         # Not at the top: Snakemake imports every plugin at every start, and while it is itself half imported.
         from .channel import ChannelError, Listener
         from .jobs import Converter
-        from .pool import Pool
         from .progress import Progress
         from .trace import Trace
 
@@ -206,27 +210,43 @@ class Executor(RealExecutor):  # type: ignore[misc]
                 session.address,
                 lambda text: self.log(f"worksteal: {text}", warning=True),
             )
-        except (SessionError, ChannelError, OSError, ValueError) as error:
+            # Where it listens on every interface, the pool finds it by this host's name.
+            session.address = listener.address.replace("tcp:0.0.0.0:", f"tcp:{socket.gethostname()}:")
+            self._pool = self._make_pool(session, listener)
+        except (SessionError, ChannelError, BatchError, OSError, ValueError) as error:
             raise WorkflowError(f"worksteal cannot start: {error}") from None
-        # Where it listens on every interface, the pool finds it by this host's name.
-        session.address = listener.address.replace("tcp:0.0.0.0:", f"tcp:{socket.gethostname()}:")
-        self._pool = Pool(
+        self._pool.start()
+        self._follow_sigterm()
+
+    def _make_pool(self, session: Session, listener: Listener) -> Pool | Pools:
+        """One pool here or in this allocation, or pools that are batch jobs."""
+        from .pool import Pool
+        from .pools import Policy, Pools
+
+        settings = self.settings
+        if self.submits:
+            work = self.folder / "batch"
+            work.mkdir(mode=0o700)
+            system = batch_system(settings.submit, work)
+            policy = Policy(settings.pools or 1, settings.follow_ups or 0, settings.restarts, self.queue_wait_s)
+            return Pools(system, self.wish, policy, session, self.folder, listener, self)
+        return Pool(
             self.launch,
             session,
             self.folder,
             listener,
             self,
-            restarts=self.settings.restarts,
+            restarts=settings.restarts,
             walltime_s=self.walltime_s,
         )
-        self._pool.start()
-        self._follow_sigterm()
 
     def _session(self) -> Session:
         cores = self.workflow.resource_settings.cores
         slots = self.settings.slots
         if slots is None and self.launch.is_local and isinstance(cores, int) and cores < sys.maxsize:
             slots = cores
+        if slots is None and self.submits:
+            slots = self.settings.batch_cores
         preload = (self.settings.preload or "").replace(",", " ").split()
         return Session(
             pool=self.folder.name,
@@ -240,6 +260,9 @@ class Executor(RealExecutor):  # type: ignore[misc]
             devices=self.settings.devices or "auto",
             memory_mb=self.settings.memory_mb,
             preload=preload,
+            launcher=self.settings.launcher or "auto",
+            walltime_s=self.walltime_s,
+            reconnect_s=float(self.settings.reconnect or 0) if self.submits else 0.0,
             grace_s=float(self.settings.grace),
             margin_s=float(self.settings.grace + MARGIN_S if self.settings.margin is None else self.settings.margin),
             reuse=self.settings.reuse or 1,
@@ -271,15 +294,15 @@ class Executor(RealExecutor):  # type: ignore[misc]
 
     # Callbacks out (the pool's thread)
 
-    def started(self, nodes: list[dict[str, Any]]) -> None:
-        """The first line says what the pool is."""
+    def started(self, nodes: list[dict[str, Any]], pool: str = "") -> None:
+        """The first line says what the pool is; pool: its name, if there are several."""
         hosts = sorted({str(node["host"]) for node in nodes})
         slots, devices = sum(node["cores"] for node in nodes), sum(len(node["devices"]) for node in nodes)
         named = ", ".join(hosts[:4]) + (f" and {len(hosts) - 4} more" if len(hosts) > 4 else "")
-        launcher = "one process, no MPI" if self.launch.is_local else self.launch.name
+        launcher = "" if pool else f", launcher: {'one process, no MPI' if self.launch.is_local else self.launch.name}"
         self.log(
-            f"worksteal: {count(len(nodes), 'node')} ({named}), {count(slots, 'slot')}, {count(devices, 'device')}, "
-            f"launcher: {launcher}; files: {relative(self.folder)}"
+            f"worksteal: {f'{pool}: ' if pool else ''}{count(len(nodes), 'node')} ({named}), {count(slots, 'slot')}, "
+            f"{count(devices, 'device')}{launcher}; files: {relative(self.folder)}"
         )
         for node in nodes:
             self.trace.pool(node["rank"], node["host"], node["cores"], len(node["devices"]))
@@ -367,6 +390,10 @@ class Executor(RealExecutor):  # type: ignore[misc]
             "told to end, and no more are begun",
             warning=True,
         )
+        self._end_early()
+
+    def no_more(self) -> None:
+        """No further pool is to be had."""
         self._end_early()
 
     def _end_early(self) -> None:

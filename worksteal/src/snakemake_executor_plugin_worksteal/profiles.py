@@ -17,6 +17,9 @@ from typing import Any
 PREFIX = "worksteal-"
 _EMPTY = re.compile(r"(worksteal-[\w-]+):\s*(?:#\s*(?:FILL IN:?)?\s*(.*?))?\s*$")
 
+# `10:00:00` without quotes.
+_CLOCK = re.compile(r"(worksteal-[\w-]+):\s*([1-9]\d*(?::[0-5]?\d)+)\s*(?:#.*)?$")
+
 
 class ProfileError(Exception):
     """A profile is not there, cannot be read, or has to be filled in; one sentence."""
@@ -90,14 +93,25 @@ def settings_of(file: Path) -> dict[str, Any]:
     }
 
 
-def check_filled(blanks: Sequence[Blank], settings: Any) -> None:
-    """See that all that was left empty has a value by now, from the command line or another profile.
+def check_profiles(files: Sequence[Path], settings: Any, *, filled: bool) -> None:
+    """See that durations are in quotes, and, if filled, that all that was left empty has a value by now, from the
+    command line or another profile.
 
     Raises:
-        ProfileError: what is to be filled in, and where.
+        ProfileError: what is to be put in quotes or filled in, and where.
     """
+    for file in files:
+        for number, line in enumerate(_read(file).splitlines(), 1):
+            if found := _CLOCK.match(line):
+                raise ProfileError(
+                    f"{shown(file)}, line {number}: put {found[2]} in quotes, or state minutes; YAML takes {found[1]} "
+                    "for a number of base 60"
+                )
     missing = [
-        blank for blank in blanks if getattr(settings, blank.key.removeprefix(PREFIX).replace("-", "_"), None) is None
+        blank
+        for file in files
+        for blank in (blanks_of(file) if filled else ())
+        if getattr(settings, blank.key.removeprefix(PREFIX).replace("-", "_"), None) is None
     ]
     if missing:
         asked = "; ".join(f"line {each.line}, {each.key}{f': {each.what}' if each.what else ''}" for each in missing)

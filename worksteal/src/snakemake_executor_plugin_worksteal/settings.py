@@ -85,6 +85,60 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
             "help": "Seconds between SIGTERM and SIGKILL for a job that has to end (limit, Ctrl-C).",
         },
     )
+    submit: Optional[str] = field(
+        default="no",
+        metadata={
+            "help": "'slurm' or 'pbs': run the pool as a batch job that is submitted from here (a login node) and "
+            "connects back; needs the extra 'batch' (psij-python) and a walltime. Default 'no': start it here or in "
+            "the allocation that Snakemake runs in.",
+        },
+    )
+    account: Optional[str] = field(
+        default=None,
+        metadata={"help": "Account or project that a batch job is charged to (submit)."},
+    )
+    queue: Optional[str] = field(
+        default=None,
+        metadata={"help": "Queue or partition of a batch job (submit)."},
+    )
+    batch_cores: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "Cores that a batch job asks for on each node, and with them the slots. Default: whole nodes, "
+            "which no other job shares, and all cores of them.",
+        },
+    )
+    batch_options: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "Further options of a batch job, as they are written after #SBATCH or #PBS, e.g. "
+            "'--constraint=gpu --gpus-per-node=4' or '-l filesystems=home:flare'.",
+        },
+    )
+    pools: Optional[int] = field(
+        default=1,
+        metadata={"help": "How many batch jobs share the work at one time (submit)."},
+    )
+    follow_ups: Optional[int] = field(
+        default=10,
+        metadata={
+            "help": "How many batch jobs more may be submitted when the first have ended and work is left (submit).",
+        },
+    )
+    queue_wait: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "How long a batch job may wait until it begins, as HH:MM:SS or a number of minutes; then the run "
+            "ends with the batch system's reason. Default: for ever.",
+        },
+    )
+    reconnect: Optional[int] = field(
+        default=120,
+        metadata={
+            "help": "Seconds for which a pool that is a batch job goes on and looks for Snakemake when the connection "
+            "is lost, before its jobs are told to end.",
+        },
+    )
     margin: Optional[int] = field(
         default=None,
         metadata={

@@ -42,12 +42,10 @@ class Trial:
         self.number = number
         self.results: list[Result] = []
         self.problem = ""
-        self.nodes: list[dict[str, Any]] = []
         self.over = threading.Event()
 
-    def started(self, nodes: list[dict[str, Any]]) -> None:
+    def started(self, nodes: list[dict[str, Any]], pool: str = "") -> None:
         """The pool is up."""
-        self.nodes = nodes
 
     def finished(self, task: Task, result: Result) -> None:
         """A task has ended."""
