@@ -114,6 +114,21 @@ def test_a_node_that_cannot_reach_this_host(examine):
     assert "Cannot listen at tcp:203.0.113.1:0" in found["channel"][1]
 
 
+def test_a_folder_that_the_node_does_not_see(examine, tmp_path):
+    """Something else lies over it there, as where a folder is not shared."""
+    if subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", str(tmp_path)], capture_output=True).returncode:
+        pytest.skip("no right to make a mount namespace")
+    script = tmp_path / "own" / "hide.sh"
+    script.write_text(f'#!/bin/bash\nmount -t tmpfs none {tmp_path}/pool && exec "$@"\n')
+    script.chmod(0o755)
+    (tmp_path / "pool").mkdir()
+    found = examine("--launcher", f"unshare -m {script}", "--nodes", "1", "--folder", "pool")
+    assert found["start"][0] == "failed"
+    assert "started nothing that sees" in found["start"][1]
+    assert "session.json" in found["start"][1]
+    assert "work in a folder that all nodes share" in found["start"][1]
+
+
 def test_an_allocation_whose_launcher_puts_all_on_one_node(examine, tmp_path, monkeypatch):
     """Two names in the node file, both processes here."""
     (tmp_path / "nodes").write_text("one\none\ntwo\n")

@@ -249,10 +249,10 @@ def run_probes(
     if status == 0 and reports:
         return "", reports, seconds
     started = len(list(folder.glob(f"{STARTED}-*")))
-    return why_not(launch, status, started, seconds, tail(log)), reports, seconds
+    return why_not(launch, status, started, seconds, tail(log), folder.parent), reports, seconds
 
 
-def why_not(launch: Launch, status: int | None, started: int, seconds: float, printed: str) -> str:
+def why_not(launch: Launch, status: int | None, started: int, seconds: float, printed: str, folder: Path) -> str:
     """A sentence on a launch that gave no reports."""
     name = "the process on this machine" if launch.is_local else f"the launcher {launch.name}"
     said = f"; it printed: {printed}" if printed else "; it printed nothing"
@@ -264,7 +264,7 @@ def why_not(launch: Launch, status: int | None, started: int, seconds: float, pr
         )
     if not started:
         return (
-            f"{name} ended with status {status} and started nothing that sees {Path.cwd()}{said}. Mend the launcher "
+            f"{name} ended with status {status} and started nothing that sees {folder}{said}. Mend the launcher "
             "(--launcher), or work in a folder that all nodes share"
         )
     return f"{name} ended with status {status} after {started} of {launch.nodes} processes had begun{said}"

@@ -77,6 +77,9 @@ class Trial:
         self.problem = "the allocation ends before it was done; get a longer one"
         self.over.set()
 
+    def no_more(self) -> None:
+        """There is one pool only."""
+
     def event(self, name: str, rank: int, when: float, details: dict[str, Any]) -> None:
         """Nothing is traced."""
 
