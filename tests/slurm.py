@@ -81,7 +81,7 @@ class Slurm:
             lines.append(f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS}")
         every = f"Nodes={self.nodes[0]}" + "".join(f",{name}" for name in self.nodes[1:])
         lines.append(f"PartitionName={PARTITION} {every} Default=YES MaxTime=INFINITE State=UP")
-        lines.append(f"PartitionName={CLOSED} {every} MaxTime=INFINITE State=INACTIVE")
+        lines.append(f"PartitionName={CLOSED} {every} MaxTime=INFINITE State=DOWN")
         self.config.write_text("\n".join(lines) + "\n")
 
     def start(self) -> None:
@@ -161,7 +161,7 @@ class Slurm:
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.name() == "slurmstepd" and f"spool-{node}" in " ".join(
-                    [process.cwd(), *(file.laddr for file in process.connections("unix") if file.laddr)]
+                    [process.cwd(), *(file.laddr for file in process.net_connections("unix") if file.laddr)]
                 ):
                     found.append(process)
         return found

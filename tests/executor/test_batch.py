@@ -23,10 +23,7 @@ def submitting(workflow: Workflow, slurm: Slurm, **settings: object) -> None:
     """Have the workflow submit its pools to this Slurm."""
     given = {"submit": "slurm", "walltime": "5", "nodes": 2, "slots": 1, "follow_ups": 3, **settings}
     workflow.environment = slurm.environment
-    pool: list[str] = []
-    for name, value in given.items():
-        pool += [f"--worksteal-{name.replace('_', '-')}", str(value)]
-    workflow.pool = tuple(pool)
+    workflow.pool = tuple(f"--worksteal-{name.replace('_', '-')}={value}" for name, value in given.items())
 
 
 def nothing_left(workflow: Workflow, slurm: Slurm) -> None:
@@ -121,10 +118,10 @@ def test_snakemake_is_stopped(slurm: Slurm, one: Workflow, sign: signal.Signals)
         ({"queue": "nowhere"}, "Slurm refuses the job: .*[Ii]nvalid partition"),
         (
             {"queue": CLOSED, "queue_wait": "0:00:03"},
-            r"pool 1 \(Slurm job \d+\) has not begun within .*PartitionInactive",
+            r"pool 1 \(Slurm job \d+\) has not begun within .*PartitionDown",
         ),
         ({"batch_options": "--hold", "queue_wait": "0:00:03"}, "has not begun within .*JobHeldUser"),
-        ({"nodes": 9}, "Slurm refuses the job: .*[Nn]ode"),
+        ({"nodes": 9, "queue_wait": "0:00:03"}, "has not begun within .*PartitionNodeLimit"),
     ],
 )
 def test_a_job_that_never_starts(slurm: Slurm, one: Workflow, settings, reason):

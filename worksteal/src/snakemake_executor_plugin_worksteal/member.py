@@ -172,4 +172,6 @@ class Unassigned:
 
 def lasts(seconds: float) -> str:
     """A walltime for people."""
+    if seconds < 60:
+        return f"{seconds:g} s"
     return f"{clock(seconds)} h" if seconds >= 3600 else f"{seconds / 60:g} min"
