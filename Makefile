@@ -21,7 +21,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml worksteal/pyproject.toml $
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint $(LOCK) --editable './worksteal[mpi,figure,batch]' --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint $(LOCK) --editable './worksteal[mpi,figure,batch,staging]' --editable '.[dev]'
 	@touch $@
 
 run: install

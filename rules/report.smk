@@ -79,6 +79,29 @@ rule answer:
         "../scripts/answer.py"
 
 
+rule load:
+    input:
+        # Drawn when all has been trained; pools that trained nothing of it do not change it.
+        tables=expand(rules.analyse.output, experiment=EXPERIMENTS),
+    output:
+        report(
+            f"{RESULTS}/report/load.png",
+            caption="../workflow/report/load.rst",
+            category="Load",
+            labels={"figure": "Training over time"},
+        ),
+    log:
+        f"{RESULTS}/logs/load.log",
+    conda:
+        CONDA
+    params:
+        code=code_digest("hedflow.figures.load"),
+    message:
+        "Draw how busy the pools were"
+    script:
+        "../scripts/load.py"
+
+
 rule report:
     input:
         answer=rules.answer.output,
@@ -87,6 +110,7 @@ rule report:
         lost_rows=rules.integration_report.output.figure,
         agreement=rules.harmony.output.figure,
         identity=rules.identity_report.output[0],
+        load=rules.load.output[0],
     output:
         f"{RESULTS}/report.html",
     log:

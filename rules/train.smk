@@ -18,6 +18,8 @@ rule train_together:
     threads: lambda wildcards: int(plan_of(wildcards).loc[group_runs(wildcards)[0]].threads)
     resources:
         mem_mb=group_memory,
+        # What it reads again and again: worksteal puts a copy on each node's own disk, if asked to.
+        stage=f"{RESULTS}/bundle",
         # Where it saves its state: worksteal lets it go on from there after SIGTERM.
         resume=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/checkpoints/{group_runs(wildcards)[0]}",
     params:
@@ -47,6 +49,7 @@ rule train:
     threads: lambda wildcards: int(plan_row(wildcards).threads)
     resources:
         mem_mb=training_memory,
+        stage=f"{RESULTS}/bundle",
         resume=lambda wildcards: f"{RESULTS}/{wildcards.experiment}/checkpoints/{wildcards.run}",
     params:
         digest=lambda wildcards: plan_row(wildcards).digest,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hedflow.script import job
+from hedflow.script import job, staged
 from hedflow.together import take_over
 
 with job(snakemake):
@@ -11,7 +11,7 @@ with job(snakemake):
         from hedflow.training import train_run
 
         train_run(
-            bundle=Path(snakemake.input.manifest).parent,
+            bundle=staged(Path(snakemake.input.manifest).parent),
             plan=snakemake.input.plan,
             run=snakemake.wildcards.run,
             predictions=snakemake.output.predictions,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hedflow.script import job
+from hedflow.script import job, staged
 from hedflow.together import unfinished
 
 with job(snakemake):
@@ -14,7 +14,7 @@ with job(snakemake):
     runs = unfinished(snakemake.params.digests, Path(snakemake.params.runs))
     if runs:
         train_runs(
-            bundle=Path(snakemake.input.manifest).parent,
+            bundle=staged(Path(snakemake.input.manifest).parent),
             plan=snakemake.input.plan,
             files={run: (folder / run / "predictions.parquet", folder / run / "run.json") for run in runs},
             checkpoints={run: Path(snakemake.params.checkpoints, run) for run in runs},

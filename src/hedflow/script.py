@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -33,6 +34,16 @@ def export_package() -> None:
     """Put this package's folder first on PYTHONPATH, which the scripts' processes inherit."""
     folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, folders)))
+
+
+def staged(path: str | Path) -> Path:
+    """The copy of a folder that the executor has put on this node's own disk, else the folder itself.
+
+    The executor `worksteal` names the copies of what a rule names as resource `stage` in WORKSTEAL_STAGED, a JSON
+    object from path to path.
+    """
+    copies: dict[str, str] = json.loads(os.environ.get("WORKSTEAL_STAGED", "{}"))
+    return Path(copies.get(os.path.abspath(path), path))
 
 
 def paths(values: str | Iterable[str]) -> list[Path]:

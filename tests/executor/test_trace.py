@@ -32,11 +32,13 @@ def small(path: Path | None) -> Trace:
     trace = Trace(path, START)
     trace.pool(0, "one", 2, 1)
     trace.pool(1, "two", 2, 0)
-    trace.phase("staging", 0, START + 0.5, START + 1.5)
+    trace.phase("staging", 0, START + 0.5, START + 1.5, {"read_bytes": 100, "written_bytes": 100}, source="/data")
+    trace.phase("staging", 1, START + 1, START + 1.75, {"read_bytes": 0, "written_bytes": 100}, source="/data")
+    trace.phase("staging", 1, START + 5, START + 5.25, {"read_bytes": 7, "written_bytes": 7}, source="/more")
     trace.counter(START + 1, queued=4, running=0, finished=0)
     trace.task("a 1", "a", result(1, 2, 6, (0, 1), max_rss_mb=100.25, devices=(0,)))
     trace.task('b "2"\n', "b", result(2, 2, 4, (0,), rank=1, status=3, reason="No such file – ümlaut"))
-    trace.instant("steal", 1, START + 4, victim=0, tasks=1)
+    trace.instant("steal", 1, START + 4, source=0, tasks=3)
     trace.task("b 3", "b", result(3, 4, 10, (0,), rank=1, status=None, signal=9, max_rss_mb=7))
     trace.task("b 4", "b", result(4, 2, 9, (1,), rank=1))
     trace.counter(START + 10, queued=0, running=0, finished=4)
@@ -110,7 +112,7 @@ def test_a_killed_writer_leaves_every_event_it_wrote(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path\n"
         "from snakemake_executor_plugin_worksteal.trace import Trace\n"
         "trace = Trace(Path(sys.argv[1]), 0.0)\n"
-        "for number in range(100): trace.instant('steal', 0, number)\n"
+        "for number in range(100): trace.instant('steal', 0, number, tasks=1)\n"
         "print('written', flush=True); time.sleep(60)\n"
     )
     path = tmp_path / "trace.json"
@@ -135,8 +137,20 @@ def test_the_summary(tmp_path: Path) -> None:
     assert summary["tasks_per_s"] == pytest.approx(4 / 12)
     assert summary["ramp_up_s"] == 2
     assert summary["tail_s"] == 6  # all four cores were busy until second 6 of 12
-    assert summary["phases"]["staging"] == {"times": 1, "total_s": 1.0, "started_s": 0.5, "ended_s": 1.5}
+    assert summary["phases"]["staging"] == {
+        "times": 3,
+        "nodes": 2,
+        "total_s": 2.0,
+        "started_s": 0.5,
+        "ended_s": 5.25,
+        "wall_s": 1.5,  # what overlaps counts once
+        "spans": [[0.5, 1.75], [5.0, 5.25]],
+        "read_bytes": 107,
+        "written_bytes": 207,
+    }
     assert summary["events"] == {"steal": 1}
+    assert summary["steals"] == {"times": 1, "tasks": 3}
+    assert sum(summary["running_tasks"]["mean"]) * summary["running_tasks"]["bin_s"] == pytest.approx(4 + 2 + 6 + 7)
     assert summary["statistics"] == {"steals": 1, "waits": {"idle_s": 2.5}}
     assert summary["wall_s"] == 12
 

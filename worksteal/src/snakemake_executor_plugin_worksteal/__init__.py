@@ -4,7 +4,8 @@ Modules: settings and profiles (what a user sets); executor and jobs (Snakemake'
 pool's life); agent, ahead, core, queue, messages, transport and node (a node of the pool), simulator (the core under
 a virtual clock); runner, tending, tended, warm, forks, afresh, wire and processes (tasks); pieces (jobs that go on
 later); channel, endpoints and frames (Snakemake to pool); trace, figure and progress (what a user sees of it); cli
-(the command `worksteal`); doctor, findings, probe and trial (a check of a site).
+(the command `worksteal`); doctor, findings, probe and trial (a check of a site); staging, listing, peers, store and
+archive (copies on the disk of each node).
 """
 
 from typing import TYPE_CHECKING, Any

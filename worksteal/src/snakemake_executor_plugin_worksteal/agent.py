@@ -30,7 +30,9 @@ from .messages import Give, Impossible, Recall, Report, Save, Send, Start, Withd
 from .node import Node, find_node, masks
 from .runner import Runner, RunnerDied
 from .session import Session, SessionError, read_session, remove_socket, task_environment
-from .tasks import Back, Kind, Order, Result
+from .stages import Stages, as_event
+from .staging import Outcome
+from .tasks import Back, Kind, Order, Result, Task
 from .transport import Alone, Mpi, Transport
 
 ROOT = 0
@@ -88,7 +90,9 @@ class Agent:
             self.core.until = time.monotonic() + until - time.time() - session.margin_s
         self.time_is_up = False
         self.slots: dict[int, tuple[tuple[int, ...], tuple[int, ...], Kind | None]] = {}
-        self.ahead = Ahead(self.core, runners, masks(self.node, ()))
+        self.environment = masks(self.node, ())  # of a task without a device
+        self.ahead = Ahead(self.core, runners, self.environment)
+        self.stages = Stages(session, transport, [node.host for node in self.nodes], self._log)
         self.ending: bool | None = None  # None: no; else whether tasks are killed
         self.statistics: dict[int, dict[str, Any]] = {}
         self._pause = SHORTEST_S
@@ -172,6 +176,7 @@ class Agent:
         try:
             if self.rank == ROOT:
                 self.connect()
+            self._tell_of_staging(self.stages.software(), self.session.software)
             self.core.tick(time.monotonic())
             self._obey(time.monotonic())
             self._flush()
@@ -192,7 +197,9 @@ class Agent:
             # Snakemake is gone, or this agent was told to end by a signal: nobody waits for an orderly end.
             ignore_signals()
             self._end_tasks(min(self.session.grace_s, TOLD_S) if isinstance(stop, Told) else PARTING_S)
-            if stop.args[0].startswith(GONE):
+            gone = stop.args[0].startswith(GONE)
+            self.stages.end(remove=gone)  # else the pool starts again, and finds them
+            if gone:
                 remove_socket(self.session.address)
             self.transport.abort(str(stop))
         self._leave()
@@ -229,8 +236,10 @@ class Agent:
             self._pause = SHORTEST_S
             if message[0] == "core":
                 self.core.message(time.monotonic(), source, message[1])
-                if self.session.trace and isinstance(message[1], Give):
+                if isinstance(message[1], Give):
                     self._event("steal", source=source, tasks=len(message[1].tasks))
+            elif message[0] == "stage":
+                self._tell_of_staging(self.stages.stage(message[1]), message[1].source)
             elif message[0] == "exit":
                 self.ending = message[1]
             elif message[0] == "statistics":
@@ -242,9 +251,11 @@ class Agent:
         assert self.channel is not None
         try:
             messages = self.channel.read()
-            now = time.monotonic()
             # All that came together in one: the core deals many tasks better than a few at a time.
-            self.core.submit(now, [task for message in messages if message[0] == "submit" for task in message[1]])
+            tasks = [task for message in messages if message[0] == "submit" for task in message[1]]
+            self._stage(tasks)
+            now = time.monotonic()
+            self.core.submit(now, tasks)
             for message in messages:
                 if message[0] == "withdraw":
                     self.core.withdraw(now, save=message[1])
@@ -258,6 +269,20 @@ class Agent:
         self.ending = kill
         for rank in range(1, self.transport.size):
             self.transport.send(rank, ("exit", kill))
+
+    def _stage(self, tasks: list[Task]) -> None:
+        """At the first agent: have all stage what tasks name, before any of them is given away."""
+        for listing in self.stages.due(tasks):
+            for rank in range(1, self.transport.size):
+                self.transport.send(rank, ("stage", listing))
+            self.transport.flush()
+            self._tell_of_staging(self.stages.stage(listing), listing.source)
+
+    def _tell_of_staging(self, outcome: Outcome | None, source: str) -> None:
+        """For the trace; and what tasks begin with from now on."""
+        self.environment.update(self.stages.environment)
+        if outcome is not None:
+            self._event("staging", **as_event(outcome, self.rank, source))
 
     def _hear_runner(self, runner: Runner) -> None:
         try:
@@ -316,7 +341,7 @@ class Agent:
             done = Result(effect.task.id, 0, started=now, ended=now, rank=self.rank, host=self.host)
             self.core.finished(time.monotonic(), effect.task.id, done)
             return
-        order.environment.update(masks(self.node, effect.devices))
+        order.environment.update({**self.environment, **masks(self.node, effect.devices)})
         kind = kind_of(effect.task)
         self.slots[effect.task.id] = (effect.cores, effect.devices, kind)
         self.ahead.started(kind)
@@ -381,6 +406,7 @@ class Agent:
         if self.runners:
             self._end_tasks(self.session.grace_s if self.ending else PARTING_S)
         processes.kill_leftovers(f"{self.session.pool}:{os.getpid()}:")
+        self.stages.end(remove=True)
         if self.rank != ROOT:
             self.transport.send(ROOT, ("statistics", self.core.statistics()))
         else:
@@ -403,6 +429,7 @@ def start_runners(session: Session, folder: Path) -> dict[str, Runner]:
     name = f"{socket.gethostname()}-{os.getpid()}"
     # As snakemake.shell does from the resource tmpdir, whose default is this.
     environment.update(dict.fromkeys(("TMPDIR", "TMP", "TEMPDIR", "TEMP"), tempfile.gettempdir()))
+    environment["WORKSTEAL_FOLDER"] = str(folder)
     environment["WORKSTEAL_POOL"] = f"{session.pool}:{os.getpid()}"
     return {
         kind: Runner(

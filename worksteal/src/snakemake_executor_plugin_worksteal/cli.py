@@ -2,6 +2,7 @@
 
     worksteal doctor --profile slurm
     worksteal figure .snakemake/worksteal/RUN
+    mpiexec -n 4 worksteal stage data env.tar.zst /local/scratch
     worksteal COMMAND --help
 
 Each command is the `main` of a module of this package, imported when it is asked for.
@@ -17,6 +18,8 @@ from importlib import import_module
 COMMANDS = {
     "doctor": ("doctor", "whether a pool can work here: launcher, MPI, devices, disk, network"),
     "figure": ("figure", "draw how busy a pool was"),
+    "stage": ("staging", "copy files from a shared file system to the disk of each node"),
+    "staged": ("staged", "print where a job finds what was staged for it"),
 }
 
 

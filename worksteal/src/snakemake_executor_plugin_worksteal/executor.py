@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from .pools import Pools
     from .progress import Progress
 
-DURATIONS = "durations.json"
+DURATIONS, SUMMARY = "durations.json", "summary.json"
+# At most every so many seconds, and so many times what it takes, the summary is written while the pool works.
+SUMMARY_S, SUMMARY_SHARE = 1.0, 50
 # Weight of the newest duration in what a rule is expected to take.
 NEWEST = 0.2
 # Jobs are prepared and handed over in batches that grow to this size: the first starts at once, the rest costs little.
@@ -69,6 +71,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         self._numbers = itertools.count()
         self._pool: Pool | Pools | None = None
         self._ended = False
+        self._summary_due = 0.0
         self._draining = self._saving = False
         self._held: list[Entry] = []  # too little time is left for them
         self._late = 0
@@ -144,6 +147,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         from snakemake.exceptions import print_exception
 
         assert self._pool is not None
+        self._summarise()
         errors = self.workflow.async_run(self._prepare(jobs))
         tasks = []
         for job, error in zip(jobs, errors, strict=True):
@@ -164,6 +168,16 @@ class Executor(RealExecutor):  # type: ignore[misc]
             self.report_job_submission(info)
             tasks.append(task)
         self._submit(tasks)
+
+    def _summarise(self) -> None:
+        """The summary so far, for a job that tells of its pool; now and then, since all that has happened is gone
+        through.
+        """
+        begun = time.monotonic()
+        if begun >= self._summary_due:
+            with suppress(OSError):
+                self.trace.write_summary(self.folder / SUMMARY)
+            self._summary_due = time.monotonic() + max(SUMMARY_S, SUMMARY_SHARE * (time.monotonic() - begun))
 
     def _submit(self, tasks: list[Task]) -> None:
         assert self._pool is not None
@@ -240,6 +254,17 @@ class Executor(RealExecutor):  # type: ignore[misc]
             walltime_s=self.walltime_s,
         )
 
+    def _software(self) -> str:
+        """What is staged as software; SessionError where that cannot be."""
+        given, folder = self.settings.stage_software, self.settings.stage_dir
+        if given is None:
+            return ""
+        if not given.exists():
+            raise SessionError(f"stage-software is {given}, which does not exist")
+        if given.is_file() and folder == "none":
+            raise SessionError(f"stage-software is the archive {given}, and stage-dir is none: there it is unpacked")
+        return str(given.resolve())
+
     def _session(self) -> Session:
         cores = self.workflow.resource_settings.cores
         slots = self.settings.slots
@@ -266,7 +291,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
             grace_s=float(self.settings.grace),
             margin_s=float(self.settings.grace + MARGIN_S if self.settings.margin is None else self.settings.margin),
             reuse=self.settings.reuse or 1,
-            trace=self.settings.trace,
+            stage_dir=self.settings.stage_dir or "auto",
+            software=self._software(),
         )
 
     def _follow_sigterm(self) -> None:
@@ -485,7 +511,10 @@ class Executor(RealExecutor):  # type: ignore[misc]
 
     def event(self, name: str, rank: int, when: float, details: dict[str, Any]) -> None:
         """Something for the trace."""
-        self.trace.instant(name, rank, when, **details)
+        if name == "staging":
+            self.trace.phase(name, rank, **details)
+        else:
+            self.trace.instant(name, rank, when, **details)
 
     def running(self, running: int) -> None:
         """How many tasks run."""
@@ -553,7 +582,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
             (self.folder / FILE).unlink(missing_ok=True)
         remove_socket(self._pool.session.address)
         statistics = {"agents": self._pool.statistics, "wait_s": self._waits, "restarts": self._pool.deaths}
-        summary = self.trace.close(self.folder / "summary.json", statistics=statistics)
+        summary = self.trace.close(self.folder / SUMMARY, statistics=statistics)
         write_durations(self.base / DURATIONS, self.durations)
         if self.settings.trace:
             self._draw(summary)

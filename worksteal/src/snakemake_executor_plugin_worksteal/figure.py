@@ -22,7 +22,7 @@ NAMES = 16  # of nodes beside the rows
 COLUMNS = 400  # of that map
 # Okabe and Ito's colours, which people with any colour vision can tell apart; red is kept for what failed
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#CC79A7", "#F0E442")
-OTHER, FAILED, STAGING = "#999999", "#D00000", "#8C6BB1"
+OTHER, FAILED, STAGING, TASKS = "#999999", "#D00000", "#8C6BB1", "#003B6F"
 
 
 def draw(summary: dict[str, Any], trace: list[dict[str, Any]] | None, out: Path) -> None:
@@ -52,10 +52,14 @@ def draw(summary: dict[str, Any], trace: list[dict[str, Any]] | None, out: Path)
 
 
 def _draw_busy(axes: Axes, summary: dict[str, Any], legend_below: float) -> None:
-    """Busy cores over time, the number of cores, ramp-up, tail and staging; the legend so many lines below."""
+    """Running tasks and busy cores over time, the number of cores, ramp-up, tail and staging; the legend so many lines
+    below.
+    """
     wall, cores, mean = summary["wall_s"], summary["cores"], summary["busy_cores"]["mean"]
     edges = [summary["busy_cores"]["bin_s"] * number for number in range(len(mean) + 1)]
     axes.stairs(mean, edges, fill=True, color=COLOURS[3], label="busy cores")
+    running = summary["running_tasks"]["mean"]
+    axes.stairs(running, edges, baseline=None, color=TASKS, linewidth=1.2, label="running tasks")
     axes.axhline(cores, color="black", linewidth=1, label=f"{cores:,} cores")
     ramp_up, tail = summary["ramp_up_s"], summary["tail_s"]
     if ramp_up is not None:
@@ -63,17 +67,19 @@ def _draw_busy(axes: Axes, summary: dict[str, Any], legend_below: float) -> None
     if tail is not None:
         axes.axvspan(wall - tail, wall, color="0.91", zorder=0, linewidth=0, label=f"tail {_seconds(tail)}")
     for name, phase in summary["phases"].items():
-        span = (phase["started_s"], phase["ended_s"] - phase["started_s"])
-        bar = axes.broken_barh([span], (1.03 * cores, 0.06 * max(cores, 1)), color=STAGING)
-        bar.set_label(f"{name} {_seconds(span[1])}")
-    axes.set(xlim=(0, wall), ylim=(0, 1.12 * max(cores, 1)), ylabel="busy cores")
+        spans = [(start, end - start) for start, end in phase["spans"]]
+        # Some are shorter than a pixel: the edge of the bar shows them.
+        bar = axes.broken_barh(spans, (0, 1.09 * max(cores, 1)), color=STAGING, alpha=0.45, linewidth=1.5, zorder=3)
+        bar.set_label(f"{name} {_seconds(phase['wall_s'])}")
+    axes.set(xlim=(0, wall), ylim=(0, 1.12 * max(cores, 1)), ylabel="running tasks, busy cores")
     axes.spines[["top", "right"]].set_visible(False)
-    tasks = summary["tasks"]
+    tasks, steals = summary["tasks"], summary["steals"]["times"]
     lost = tasks["total"] - tasks["done"]
     axes.set_title(
         f"{summary['utilisation']:.1%} of {cores:,} cores on {summary['nodes']:,} "
         f"{'node' if summary['nodes'] == 1 else 'nodes'} busy over {_seconds(wall)}: {tasks['total']:,} tasks"
-        + (f", {lost:,} of them failed" if lost else ""),
+        + (f", {lost:,} of them failed" if lost else "")
+        + (f", {steals:,} {'steal' if steals == 1 else 'steals'}" if steals else ""),
         loc="left",
         fontsize="medium",
     )

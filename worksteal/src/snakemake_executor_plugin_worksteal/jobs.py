@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import tempfile
@@ -164,6 +165,7 @@ class Converter:
             "limit_mb": 0 if self.executor.workflow.executor_settings.no_memory_limit else self.stated(job, "mem_mb"),
             "remove": removable([*job.output, *job.log]) if fast else (),
             "resume": str(job.resources.get("resume", "")),
+            "stage": tuple(map(os.path.abspath, filter(None, str(job.resources.get("stage", "")).split(os.pathsep)))),
             "log": str(self.logs / f"{file_name(job)}-{number}.log"),
             "threads": max(1, int(job.threads)),
         }

@@ -71,7 +71,8 @@ class Session:
     reconnect_s: float = 0.0  # how long the pool tries to find Snakemake again when the connection is lost
     margin_s: float = 40.0  # so long before the end of the allocation running tasks are told to end
     reuse: int = 1
-    trace: bool = False
+    stage_dir: str = "none"
+    software: str = ""
     epoch: int = 0
 
     def write(self, folder: Path) -> Path:

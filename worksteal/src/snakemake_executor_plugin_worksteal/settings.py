@@ -174,6 +174,21 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
             "help": "Write trace.json (opens in Perfetto or chrome://tracing) and, with matplotlib, utilisation.png.",
         },
     )
+    stage_dir: Optional[str] = field(
+        default="auto",
+        metadata={
+            "help": "Where each node keeps copies of what jobs name as resource 'stage': a folder on the node's own "
+            "disk, in which $NAMES of the node's variables, {host} and {rank} are filled in. 'auto': $TMPDIR or "
+            "/tmp if the pool is on several machines, else nothing is copied. 'none': nothing is copied.",
+        },
+    )
+    stage_software: Optional[Path] = field(
+        default=None,
+        metadata={
+            "help": "A folder, or an archive (tar.zst, tar.gz, ...) that is unpacked, which every node copies to its "
+            "own disk before the first job; jobs find it at $WORKSTEAL_SOFTWARE.",
+        },
+    )
     folder: Optional[Path] = field(
         default=None,
         metadata={

@@ -70,6 +70,7 @@ class Order:
     task; 0 means no limit. log is where output is kept if there is any, and
     remove names old output that is removed first; a name that ends with a slash is a folder and all that is in it.
     resume is the file or folder where the task keeps what it can go on from: it is told when the pool is to end.
+    stage are files and folders, absolute, that are copied to a node's own disk before the task begins there.
     """
 
     command: str = ""
@@ -83,6 +84,7 @@ class Order:
     benchmark: Benchmark | None = None
     remove: tuple[str, ...] = ()
     resume: str = ""
+    stage: tuple[str, ...] = ()
 
 
 # What tasks need, if they need just the same: runner, cores, memory. One that ends makes room for one that begins.

@@ -6,19 +6,24 @@ what a killed pool leaves is opened by the viewers as it is, and by `read_trace`
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from .tasks import Result
 
-SUMMARY_VERSION = 1
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+
+SUMMARY_VERSION = 2
 BINS = 200  # of utilisation over time, at most
 BUSY = 0.9  # the share that counts as "all" in ramp-up and tail
 POOL = 1  # process of the counters; viewers take 0 for the idle process
@@ -48,8 +53,9 @@ class _Rule:
 class _Phase:
     times: int = 0
     seconds: float = 0.0
-    started: float = float("inf")
-    ended: float = float("-inf")
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    nodes: set[int] = field(default_factory=set)
+    numbers: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -66,16 +72,19 @@ class Intervals:
         self.ends.append(max(start, end))
         self.cores.append(cores)
 
-    def binned(self, wall: float, bins: int) -> list[float]:
-        """Mean busy cores in each of the equal bins of 0..wall; exact, each start and end integrated in its bin."""
+    def binned(self, wall: float, bins: int, *, tasks: bool = False) -> list[float]:
+        """Mean busy cores, or running tasks, in each of the equal bins of 0..wall; exact, each start and end integrated
+        in its bin.
+        """
+        weights = array("I", [1]) * len(self.cores) if tasks else self.cores
         width = wall / bins
         within, level = [0.0] * bins, [0] * (bins + 1)
         for moments, sign in ((self.starts, 1), (self.ends, -1)):
-            for moment, cores in zip(moments, self.cores, strict=True):
+            for moment, weight in zip(moments, weights, strict=True):
                 at = min(max(moment, 0.0), wall)
                 which = min(int(at / width), bins - 1)
-                within[which] += sign * cores * ((which + 1) * width - at)
-                level[which + 1] += sign * cores
+                within[which] += sign * weight * ((which + 1) * width - at)
+                level[which + 1] += sign * weight
         busy, before = [], 0
         for which in range(bins):
             before += level[which]
@@ -112,8 +121,19 @@ class Intervals:
         return until
 
 
+def _alone(method: Callable[Given, Found]) -> Callable[Given, Found]:
+    """A method that no other thread is in at the same time."""
+
+    @functools.wraps(method)
+    def locked(*given: Given.args, **named: Given.kwargs) -> Found:
+        with given[0]._lock:  # type: ignore[attr-defined]
+            return method(*given, **named)
+
+    return locked
+
+
 class Trace:
-    """Writes the trace and gathers the summary. Times are seconds since the epoch. Not for several threads at once.
+    """Writes the trace and gathers the summary. Times are seconds since the epoch. Thread-safe, but for its beginning.
 
     path None keeps the summary only. A disk that is full or gone ends the trace, not the pool; the summary says so.
     """
@@ -129,6 +149,8 @@ class Trace:
         self._rules: dict[str, _Rule] = {}
         self._phases: dict[str, _Phase] = {}
         self._events: Counter[str] = Counter()
+        self._stolen = 0
+        self._lock = threading.RLock()
         self._counted: dict[str, float] = {}
         self._intervals = Intervals()
         if path is not None:
@@ -139,6 +161,7 @@ class Trace:
                 self._give_up(error)
         self._describe("process", POOL, 0, "pool")
 
+    @_alone
     def pool(self, rank: int, host: str, cores: int, devices: int) -> None:
         """A node has joined, or has come back with other slots."""
         self._nodes[rank] = (cores, devices)
@@ -149,6 +172,7 @@ class Trace:
         for core in range(cores):
             self._describe("thread", process, core_lane(core), f"core {core}")
 
+    @_alone
     def task(self, name: str, rule: str, result: Result, seconds: float | None = None) -> None:
         """A task has ended; seconds: what all its pieces took together, if there were several."""
         if seconds is None:
@@ -161,11 +185,13 @@ class Trace:
         numbers.max_rss_mb = max(numbers.max_rss_mb, result.max_rss_mb)
         self._show(name, rule, result)
 
+    @_alone
     def piece(self, name: str, rule: str, result: Result) -> None:
         """A task has saved its state and stopped, to go on later."""
         self._events["piece"] += 1
         self._show(name, rule, result)
 
+    @_alone
     def leave(self) -> None:
         """A task that has saved its state goes on in another run."""
         self._outcomes["later"] += 1
@@ -191,21 +217,29 @@ class Trace:
         span = self._span(result.started, result.started + seconds)
         self._write(name=name, cat="task", ph="X", pid=node_process(result.rank), tid=lane, **span, args=details)
 
+    @_alone
     def instant(self, name: str, rank: int, when: float, /, **args: Any) -> None:
         """Something that takes no time: a steal, a death, a restart."""
         self._events[name] += 1
+        self._stolen += args["tasks"] if name == "steal" else 0
         process, (moment, _) = node_process(rank), self._span(when, when).values()
         self._write(name=name, cat="event", ph="i", s="p", pid=process, tid=NODE_LANE, ts=moment, args=args)
 
-    def phase(self, name: str, rank: int, started: float, ended: float) -> None:
-        """Something a node did that is no task, such as staging."""
+    @_alone
+    def phase(
+        self, name: str, rank: int, started: float, ended: float, numbers: Mapping[str, int] | None = None, **about: str
+    ) -> None:
+        """Something a node did that is no task, such as staging; numbers are added up in the summary."""
         phase = self._phases.setdefault(name, _Phase())
         phase.times += 1
         phase.seconds += ended - started
-        phase.started, phase.ended = min(phase.started, started), max(phase.ended, ended)
-        span = self._span(started, ended)
-        self._write(name=name, cat="phase", ph="X", pid=node_process(rank), tid=NODE_LANE, **span, args={})
+        phase.spans = _merged([*phase.spans, (started - self.started, ended - self.started)])
+        phase.nodes.add(rank)
+        phase.numbers.update(numbers or {})
+        span, args = self._span(started, ended), {**about, **(numbers or {})}
+        self._write(name=name, cat="phase", ph="X", pid=node_process(rank), tid=NODE_LANE, **span, args=args)
 
+    @_alone
     def counter(self, when: float, /, **values: float) -> None:
         """Numbers over time, such as queued, running and finished; the same numbers again are not written."""
         if values == self._counted:
@@ -214,6 +248,12 @@ class Trace:
         moment = self._span(when, when)["ts"]
         self._write(name="tasks", ph="C", pid=POOL, tid=0, ts=moment, args=values)
 
+    @_alone
+    def write_summary(self, path: Path, statistics: Mapping[str, Any] | None = None) -> None:
+        """The summary so far, for jobs that tell of the pool they run in. OSError if it cannot be written."""
+        _write_atomically(path, json.dumps(self._summary(time.time(), dict(statistics or {})), indent=1) + "\n")
+
+    @_alone
     def close(
         self, path: Path | None, statistics: Mapping[str, Any] | None = None, ended: float | None = None
     ) -> dict[str, Any]:
@@ -236,6 +276,7 @@ class Trace:
         cores = sum(cores for cores, _ in self._nodes.values())
         tasks = sum(self._outcomes.values())
         busy = self._intervals.binned(wall, BINS)
+        running = self._intervals.binned(wall, BINS, tasks=True)
         busy_seconds = sum(busy) * wall / BINS
         full_until = self._intervals.full_until(cores) if cores else None
         return {
@@ -251,6 +292,7 @@ class Trace:
             "busy_core_s": busy_seconds,
             "utilisation": busy_seconds / (cores * wall) if cores else 0.0,
             "busy_cores": {"bin_s": wall / BINS, "mean": [round(each, 6) for each in busy]},
+            "running_tasks": {"bin_s": wall / BINS, "mean": [round(each, 6) for each in running]},
             "ramp_up_s": self._intervals.ramp_up(),
             "tail_s": None if full_until is None else max(0.0, wall - full_until),
             "rules": {
@@ -265,12 +307,17 @@ class Trace:
             "phases": {
                 name: {
                     "times": phase.times,
+                    "nodes": len(phase.nodes),
                     "total_s": phase.seconds,
-                    "started_s": phase.started - self.started,
-                    "ended_s": phase.ended - self.started,
+                    "started_s": phase.spans[0][0],
+                    "ended_s": phase.spans[-1][1],
+                    "wall_s": sum(end - start for start, end in phase.spans),
+                    "spans": [list(span) for span in phase.spans],
+                    **phase.numbers,
                 }
                 for name, phase in self._phases.items()
             },
+            "steals": {"times": self._events["steal"], "tasks": self._stolen},
             "events": dict(self._events),
             "statistics": statistics,
             "problem": self.problem,
@@ -322,6 +369,17 @@ def read_trace(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break  # the closing bracket, or a line that was cut off
     return events
+
+
+def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Spans in order, those that overlap as one."""
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def _write_atomically(path: Path, text: str) -> None:

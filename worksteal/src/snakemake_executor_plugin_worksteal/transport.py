@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn, Protocol
 
+from .peers import Peers, Solo, leaders
+
 
 class Transport(Protocol):
     """Messages between agents, in order between each pair."""
@@ -16,6 +18,7 @@ class Transport(Protocol):
     idle_s: float | None
 
     def gather(self, own: Any) -> list[Any]: ...
+    def places(self, folder: str) -> tuple[Peers | None, Peers]: ...
     def send(self, to: int, message: Any) -> None: ...
     def flush(self) -> bool: ...
     def receive(self) -> Iterator[tuple[int, Any]]: ...
@@ -33,6 +36,10 @@ class Alone:
     def gather(self, own: Any) -> list[Any]:
         """The agents' values, by rank."""
         return [own]
+
+    def places(self, folder: str) -> tuple[Peers | None, Peers]:
+        """Who stages together, one agent a node and folder, and the agents of this one's."""
+        return Solo(), Solo()
 
     def send(self, to: int, message: Any) -> None:
         """There is nobody to send to."""
@@ -73,6 +80,12 @@ class Mpi:
         """The agents' values, by rank; a collective call."""
         found: list[Any] = self._comm.allgather(own)
         return found
+
+    def places(self, folder: str) -> tuple[Peers | None, Peers]:
+        """Who stages together, one agent a node and folder (None at others), and the agents of this one's; a collective
+        call.
+        """
+        return leaders(self._comm, folder)
 
     def send(self, to: int, message: Any) -> None:
         """Keep a message for `flush`."""

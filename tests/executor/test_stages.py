@@ -1,0 +1,159 @@
+"""Jobs find what they name as resource `stage` on their node's own disk, whatever becomes of the original."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Workflow
+from snakemake_executor_plugin_worksteal.staged import staged
+
+READ = """
+from snakemake_executor_plugin_worksteal.staged import staged
+found = staged("data/sub/file.txt")
+with open(snakemake.output[0], "w") as out:
+    print(found, found.read_text().strip(), file=out)
+"""
+SNAKEFILE = """
+rule all:
+    input: expand("{n}.txt", n=range(12))
+rule away:
+    output: "away.txt"
+    resources: stage="data:other.txt"
+    shell: "mv data gone && mv other.txt gone/ && touch {output}"
+rule read:
+    input: "away.txt"
+    output: "{n}.txt"
+    resources: stage="data:other.txt"
+    script: "read.py"
+"""
+
+
+def prepare(workflow: Workflow, snakefile: str = SNAKEFILE) -> Path:
+    """The files of the workflow; the folder that stands for disks of nodes."""
+    workflow.write("Snakefile", snakefile)
+    workflow.write("read.py", READ)
+    workflow.write("data/sub/file.txt", "content\n")
+    workflow.write("other.txt", "other\n")
+    return workflow.folder / "disks"
+
+
+def summary_of(workflow: Workflow) -> dict:
+    """Of the only run."""
+    (path,) = workflow.folder.glob(".snakemake/worksteal/*/summary.json")
+    return json.loads(path.read_text())
+
+
+def read(workflow: Workflow) -> list[Path]:
+    """Where the jobs have read; what they read is checked."""
+    found = [workflow.lines(f"{n}.txt")[0].split() for n in range(12)]
+    assert {content for _, content in found} == {"content"}
+    return [Path(path) for path, _ in found]
+
+
+def test_the_original_may_go_once_it_is_staged(workflow):
+    disks = prepare(workflow)
+    workflow.run("--worksteal-stage-dir", f"{disks}/{{rank}}", "--worksteal-trace")
+    places = read(workflow)
+    assert all(path.is_relative_to(disks) for path in places)
+    assert not any(path.exists() for path in places), "copies are removed at the end"
+    staging = summary_of(workflow)["phases"]["staging"]
+    nodes = summary_of(workflow)["nodes"]
+    assert len({path.relative_to(disks).parts[0] for path in places}) == (1 if nodes == 1 else 4)
+    size = len("content\n") + len("other\n")
+    assert (staging["nodes"], staging["read_bytes"], staging["written_bytes"]) == (nodes, size, nodes * size)
+    assert staging["times"] == 2 * nodes
+    (folder,) = workflow.folder.glob(".snakemake/worksteal/*/trace.json")
+    assert sum(event.get("cat") == "phase" for event in json.loads(folder.read_text())) == 2 * nodes
+
+
+def test_a_pool_that_starts_again_uses_the_copies_it_has(workflow):
+    disks = prepare(
+        workflow,
+        SNAKEFILE.replace(
+            '"mv data gone && mv other.txt gone/ && touch {output}"',
+            '"[ -e tried ] || {{ touch tried; runner=$PPID; kill -9 $(ps -o ppid= -p $runner); sleep 60; }}; '
+            'touch {output}"',
+        ),
+    )
+    assert "the pool died" in workflow.run("--worksteal-stage-dir", f"{disks}/{{rank}}")
+    assert all(path.is_relative_to(disks) for path in read(workflow))
+    staging, nodes = summary_of(workflow)["phases"]["staging"], summary_of(workflow)["nodes"]
+    assert staging["times"] == 4 * nodes
+    assert staging["read_bytes"] == len("content\n") + len("other\n")
+    assert not list(disks.glob("*/*"))
+
+
+def test_what_changes_is_staged_anew(one):
+    disks = prepare(
+        one,
+        """
+        rule all:
+            input: "0.txt"
+        rule change:
+            output: "changed.txt"
+            resources: stage="data"
+            shell: "echo changed > data/sub/file.txt; touch {output}"
+        rule read:
+            input: "changed.txt"
+            output: "0.txt"
+            resources: stage="data"
+            script: "read.py"
+        """,
+    )
+    one.run("--worksteal-stage-dir", str(disks))
+    assert one.lines("0.txt")[0].endswith(" changed")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
+def test_jobs_read_the_original_where_the_disk_is_full(tmp_path):
+    workflow = Workflow(
+        tmp_path, ("--worksteal-launcher", "mpiexec", "--worksteal-nodes", "3", "--worksteal-slots", "1")
+    )
+    disks = prepare(workflow, SNAKEFILE.replace("mv data gone && mv other.txt gone/ && ", ""))
+    (disks / "1").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "small", disks / "1"], check=True)
+    try:
+        output = workflow.run("--worksteal-stage-dir", f"{disks}/{{rank}}")
+    finally:
+        subprocess.run(["umount", disks / "1"], check=True)
+    (said,) = re.findall(r".*/data is not staged on.*", output)
+    assert "on 1 of 3 nodes" in said
+    assert "0 MB free" in said
+    assert {path.is_relative_to(disks) for path in read(workflow)} == {True, False}
+
+
+def test_nothing_is_copied_unless_asked_for_on_one_machine(one):
+    disks = prepare(one, SNAKEFILE.replace("mv data gone && mv other.txt gone/ && ", ""))
+    one.environment["TMPDIR"] = str(disks)
+    disks.mkdir()
+    one.run()
+    assert {str(path) for path in read(one)} == {"data/sub/file.txt"}
+    assert "staging" not in summary_of(one)["phases"]
+
+
+def test_software_is_unpacked_before_the_first_job(workflow):
+    workflow.write(
+        "Snakefile", "rule make:\n    output: 'out.txt'\n    shell: '$WORKSTEAL_SOFTWARE/bin/tool > {output}'\n"
+    )
+    workflow.write("bin/tool", "#!/bin/sh\necho made with $0\n").chmod(0o755)
+    subprocess.run(["tar", "-C", workflow.folder, "--zstd", "-cf", workflow.folder / "env.tar.zst", "bin"], check=True)
+    disks = workflow.folder / "disks"
+    workflow.run("--worksteal-stage-dir", f"{disks}/{{rank}}", "--worksteal-stage-software", "env.tar.zst")
+    (line,) = workflow.lines("out.txt")
+    assert re.fullmatch(rf"made with {disks}/\d/worksteal-\d+/\w+/env/bin/tool", line)
+    output = workflow.run("--worksteal-stage-software", "no.tar.zst", "--forceall", fails=True)
+    assert "stage-software is no.tar.zst, which does not exist" in output
+
+
+def test_a_path_that_was_not_staged_stays_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert staged("data/x") == Path("data/x")
+    monkeypatch.setenv("WORKSTEAL_STAGED", json.dumps({str(tmp_path / "data"): "/disk/data"}))
+    assert staged("data/../data/x") == Path("/disk/data/x")
+    assert staged(tmp_path / "data") == Path("/disk/data")
+    assert staged("data2/x") == Path("data2/x")

@@ -1,0 +1,145 @@
+"""An agent's part of staging: what tasks name (`Order.stage`) is on this node's disk before they begin here.
+
+The root looks at what tasks that Snakemake hands over name, and tells all agents to stage what is new or has changed.
+All of them then stop and stage together, in the order in which the root says so; that is what makes its collective
+calls safe. It hands the tasks to its core afterwards. A task that an agent has from another one cannot come too early
+either: that one has been through the staging, which ends for nobody before all have begun it, and its gift is looked at
+only afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .listing import ARCHIVES, Listing, StagingError, list_source
+from .peers import fill_in
+from .session import Session
+from .staging import Outcome, stage
+from .store import Store
+from .tasks import Task
+from .transport import Transport
+
+AUTO, NONE = "auto", "none"
+STAGED, SOFTWARE = "WORKSTEAL_STAGED", "WORKSTEAL_SOFTWARE"
+
+
+class Stages:
+    """What is staged on a node, by one agent or several of the node."""
+
+    def __init__(self, session: Session, transport: Transport, hosts: list[str], warn: Callable[[str], None]) -> None:
+        """hosts: of all agents. warn: tells Snakemake's user a sentence. A collective call."""
+        self._transport = transport
+        self._warn = warn
+        self._software = session.software
+        # On one machine the shared disk is most likely the local one, so there it has to be asked for.
+        self._on = session.stage_dir != NONE and (session.stage_dir != AUTO or len(set(hosts)) > 1)
+        self._seen: dict[str, str] = {}
+        self._local: dict[str, str] = {}
+        self.environment: dict[str, str] = {}  # what tasks get
+        self._store: Store | StagingError = StagingError("nothing is staged")
+        if session.stage_dir == NONE:
+            if self._software:
+                self.environment[SOFTWARE] = self._software
+                self._software = ""
+        elif self._on or self._software:
+            base = tempfile.gettempdir() if session.stage_dir == AUTO else session.stage_dir
+            folder = fill_in(base, transport.rank) / f"worksteal-{os.getuid()}"
+            try:
+                self._store = Store(folder)
+            except StagingError as error:
+                self._store = error
+            self._among, self._here = transport.places(str(folder))
+
+    def due(self, tasks: Iterable[Task]) -> list[Listing]:
+        """At the root: what tasks name and is not staged, or has changed since. What is gone since stays staged."""
+        found = []
+        for path in dict.fromkeys(path for task in tasks for path in task.payload.stage) if self._on else ():
+            try:
+                listing = list_source(path)
+            except StagingError as error:
+                if path not in self._seen:
+                    self._warn(f"{error}; jobs that name it get the path itself")
+                    self._seen[path] = ""
+                continue
+            if self._seen.get(path) != listing.key:
+                self._seen[path] = listing.key
+                found.append(listing)
+        return found
+
+    def software(self) -> Outcome | None:
+        """Stage the software that the session names, and unpack it if it is an archive. A collective call."""
+        if not self._software:
+            return None
+        found: Listing | StagingError | None = None
+        if self._transport.rank == 0:
+            try:
+                found = list_source(self._software, unpack=self._software.endswith(ARCHIVES))
+            except StagingError as error:
+                found = error
+        found = self._transport.gather(found)[0]
+        if not isinstance(found, Listing):
+            if self._transport.rank == 0:
+                self._warn(str(found))
+            return None
+        outcome = self.stage(found)
+        # Without a copy, a folder can be used where it is; an archive cannot.
+        local = self._local.pop(found.source, "" if found.unpack else found.source)
+        if local:
+            self.environment[SOFTWARE] = local
+        self._tell_tasks()
+        return outcome
+
+    def stage(self, listing: Listing) -> Outcome | None:
+        """Stage what a listing shows; what came of it, at the agent of each node that does the work. A collective
+        call.
+        """
+        outcome = None
+        if self._among is not None:
+            outcome = stage(listing, self._among, self._store)
+            outcomes: list[Outcome] = self._among.gather(outcome)
+            failed = [each for each in outcomes if each.problem]
+            if failed and self._transport.rank == 0:
+                hosts = ", ".join(f"{each.host} ({each.problem})" for each in failed[:3])
+                self._warn(
+                    f"{listing.source} is not staged on {len(failed)} of {len(outcomes)} nodes: {hosts}"
+                    f"{', ...' if len(failed) > 3 else ''}; jobs there read it where it is"
+                )
+        local = self._here.share(outcome.local if outcome else "")
+        if local and isinstance(self._store, Store):
+            with suppress(OSError):
+                self._store.hold(Path(local))
+        if local:
+            self._local[listing.source] = local
+        else:
+            self._local.pop(listing.source, None)
+        self._tell_tasks()
+        return outcome
+
+    def _tell_tasks(self) -> None:
+        if self._local:
+            self.environment[STAGED] = json.dumps(self._local)
+        elif STAGED in self.environment:
+            self.environment[STAGED] = "{}"
+
+    def end(self, *, remove: bool) -> None:
+        """Let go of the copies; remove: also remove those that nobody else on this node uses."""
+        if isinstance(self._store, Store):
+            with suppress(OSError):
+                self._store.release(remove=remove)
+
+
+def as_event(outcome: Outcome, rank: int, source: str) -> dict[str, Any]:
+    """What the trace is told of a node's staging. Bytes that all read together are the first node's."""
+    return {
+        "started": outcome.started,
+        "ended": outcome.ended,
+        "numbers": {"read_bytes": 0 if rank else outcome.read, "written_bytes": outcome.written},
+        "source": source,
+        "problem": outcome.problem,
+    }
