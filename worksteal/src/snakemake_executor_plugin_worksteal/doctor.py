@@ -35,6 +35,7 @@ from .probe import REPORT, STARTED, Report
 from .profiles import ProfileError, check_profiles, profile_file, settings_of, shown
 from .session import Session, SessionError, make_secret, parse_variables, remove_socket
 from .settings import ExecutorSettings
+from .stages import AUTO
 from .trial import reachable, run_trial
 
 PROBE = f"{__package__}.probe"
@@ -48,6 +49,7 @@ GIVEN: dict[str, type] = {
     "devices": str,
     "environment": str,
     "address": str,
+    "stage_dir": str,
     "folder": Path,
 }
 
@@ -59,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--profile", help="a profile of Snakemake: its name, folder or file")
     for name, kind in GIVEN.items():
-        parser.add_argument(f"--{name}", type=kind, help=f"as --worksteal-{name} of Snakemake")
-    parser.add_argument("--stage-dir", help="a folder on the nodes' own disks (their TMPDIR)")
+        option = name.replace("_", "-")
+        parser.add_argument(f"--{option}", type=kind, help=f"as --worksteal-{option} of Snakemake")
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds that the nodes may take (180)")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of lines")
     given = parser.parse_args(arguments)
@@ -132,8 +134,6 @@ def read_settings(given: argparse.Namespace) -> tuple[ExecutorSettings, Finding]
             raise ProfileError(f"{shown(file)} has worksteal-{name}, which is no setting: look for a misspelling")
         text = f"of {shown(file)}"
     values |= {name: value for name in GIVEN if (value := getattr(given, name)) is not None}
-    if given.stage_dir is None:
-        given.stage_dir = values.get("stage_dir")
     settings = ExecutorSettings(**values)
     for name in ("devices", "walltime"):
         if isinstance(getattr(settings, name, None), int):  # YAML knows numbers, Snakemake's parser makes text of them
@@ -162,7 +162,7 @@ def in_folder(folder: Path, launch: Launch, settings: ExecutorSettings, given: a
     """The same, the folder being there."""
     try:
         session = make_session(launch, settings)
-        problem, reports, seconds = run_probes(launch, session, folder, given.stage_dir, given.timeout)
+        problem, reports, seconds = run_probes(launch, session, folder, given.timeout)
     except (SessionError, ChannelError) as error:
         yield Finding("channel", FAILED, str(error))
         return
@@ -206,12 +206,11 @@ def make_session(launch: Launch, settings: ExecutorSettings) -> Session:
         slots=settings.slots,
         devices=settings.devices or "auto",
         memory_mb=settings.memory_mb,
+        stage_dir=settings.stage_dir or AUTO,
     )
 
 
-def run_probes(
-    launch: Launch, session: Session, folder: Path, disk: str | None, timeout: float
-) -> tuple[str, list[Report], float]:
+def run_probes(launch: Launch, session: Session, folder: Path, timeout: float) -> tuple[str, list[Report], float]:
     """Start a process on each node and wait for their reports: what went wrong, the reports, seconds.
 
     Raises:
@@ -221,7 +220,7 @@ def run_probes(
     session.address = reachable(listener.address, session.host)
     session.write(folder)
     log = folder / "launcher.log"
-    command = [*launch.prefix, sys.executable, "-m", PROBE, str(folder), *(["--disk", disk] if disk else [])]
+    command = [*launch.prefix, sys.executable, "-m", PROBE, str(folder)]
     begin = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -1,6 +1,6 @@
 """What `worksteal doctor` starts on the nodes, in place of agents, and what these processes find there.
 
-    python -m snakemake_executor_plugin_worksteal.probe SESSION_FOLDER [--disk FOLDER] [--mpi]
+    python -m snakemake_executor_plugin_worksteal.probe SESSION_FOLDER [--mpi]
 
 Each process writes `started-HOST-PID` before it starts MPI, and what it has found to `report-HOST-PID.json` at its end.
 """
@@ -24,7 +24,9 @@ from typing import Any
 
 from .channel import ChannelError, connect
 from .node import find_node, masks, read
+from .peers import fill_in
 from .session import Session, SessionError, read_session, task_environment
+from .stages import AUTO, NONE
 from .transport import Alone, Mpi, Transport
 
 STARTED, REPORT, SEEN = "started", "report", "seen"
@@ -67,7 +69,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Look at this node, as one rank of the launch."""
     parser = argparse.ArgumentParser(prog="worksteal probe", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--disk", default=tempfile.gettempdir(), help="a folder on the node's own disk (TMPDIR)")
     parser.add_argument("--mpi", action="store_true")
     given = parser.parse_args(arguments)
     name = f"{socket.gethostname()}-{os.getpid()}"
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     tried = look_through_masks(session)
     transport: Transport = Mpi() if given.mpi else Alone()
     try:
-        report = look(session, given.folder, given.disk, transport)
+        report = look(session, given.folder, transport)
     except Exception as error:  # the others would wait for this rank for ever
         transport.abort(f"{socket.gethostname()}: {error}")
     report.masks, report.masks_tried = tried
@@ -91,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def look(session: Session, folder: Path, disk: str, transport: Transport) -> Report:
+def look(session: Session, folder: Path, transport: Transport) -> Report:
     """Everything; the ranks do each step together."""
     host = socket.gethostname()
     hosts = transport.gather(host)
@@ -110,7 +111,8 @@ def look(session: Session, folder: Path, disk: str, transport: Transport) -> Rep
         mem_mb=node.mem_mb,
         devices=list(node.devices),
     )
-    report.disk = look_at_disk(Path(disk))
+    staging = tempfile.gettempdir() if session.stage_dir in (AUTO, NONE) else session.stage_dir
+    report.disk = look_at_disk(fill_in(staging, transport.rank))
     report.appeared_s, report.unseen = look_at_shared(folder, transport)
     if transport.rank == 0:
         report.channel = call_back(session)

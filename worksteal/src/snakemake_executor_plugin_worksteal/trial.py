@@ -103,7 +103,7 @@ def run_trial(launch: Launch, session: Session, folder: Path, devices: int, time
     trial = Trial(launch.nodes)
     listener = Listener(bytes.fromhex(session.secret), session.address, lambda text: None)
     # One slot an agent, so that no agent can run two.
-    session = replace(session, slots=1, address=reachable(listener.address, session.host), preload=[])
+    session = replace(session, slots=1, address=reachable(listener.address, session.host), preload=[], stage_dir="none")
     pool = Pool(launch, session, folder, listener, trial, restarts=0)
     command = " ".join(map(shlex.quote, [sys.executable, "-c", _TASK, str(folder)]))
     pool.start()
