@@ -286,6 +286,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
             memory_mb=self.settings.memory_mb,
             preload=preload,
             launcher=self.settings.launcher or "auto",
+            preamble=self.settings.preamble or "",
             walltime_s=self.walltime_s,
             reconnect_s=float(self.settings.reconnect or 0) if self.submits else 0.0,
             grace_s=float(self.settings.grace),

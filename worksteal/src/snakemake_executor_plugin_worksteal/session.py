@@ -67,6 +67,7 @@ class Session:
     preload: list[str] = field(default_factory=list)
     grace_s: float = 10.0
     launcher: str = "auto"  # how a batch job starts the agents
+    preamble: str = ""  # what a batch job does before that
     walltime_s: float | None = None  # of a batch job
     reconnect_s: float = 0.0  # how long the pool tries to find Snakemake again when the connection is lost
     margin_s: float = 40.0  # so long before the end of the allocation running tasks are told to end

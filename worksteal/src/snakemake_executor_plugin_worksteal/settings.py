@@ -115,6 +115,13 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
             "'--constraint=gpu --gpus-per-node=4' or '-l filesystems=home:flare'.",
         },
     )
+    preamble: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "Commands of bash that a batch job runs before its agents start, e.g. 'module load frameworks'; "
+            "agents and jobs have the variables that they leave (submit).",
+        },
+    )
     pools: Optional[int] = field(
         default=1,
         metadata={"help": "How many batch jobs share the work at one time (submit)."},
