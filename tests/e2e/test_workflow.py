@@ -117,11 +117,21 @@ def test_runs_that_train_together_are_runs_of_their_own(project):
     assert "Nothing to be done" in project.snakemake(TABLES).stdout
 
     shutil.rmtree(project.folder / RUNS / run)
-    (project.folder / TABLES).unlink()  # else Snakemake would not miss the run
+    for made in ("collected", "tables"):  # else Snakemake would not miss the run
+        shutil.rmtree(project.folder / "results/toy" / made)
     done = project.snakemake(TABLES)
     assert done.returncode == 0, done.stdout
     assert counts_of_rule(done.stdout)["train"] == 1
     np.testing.assert_allclose(predicted(run), alone[run], atol=2e-3)
+
+    # Other groups are no reason to train what is trained.
+    project.configure(lambda c: c["experiments"]["toy"].update(seeds=[0, 1]))
+    project.configure(lambda c: c["experiments"]["toy"]["training"].update(runs_per_job=3))
+    done = project.snakemake(TABLES)
+    assert done.returncode == 0, done.stdout
+    assert counts_of_rule(done.stdout)["train"] == 4
+    project.configure(lambda c: c["experiments"]["toy"]["training"].update(runs_per_job=1))
+    assert "train" not in project.jobs(TABLES)
 
 
 def test_what_only_the_analysis_uses_trains_nothing(project):
