@@ -1,4 +1,4 @@
-"""What a batch job does before its agents: its variables reach the jobs; where it fails, the run ends with a sentence."""
+"""What a batch job does before its agents: its variables reach the jobs, and where it fails, the run says so."""
 
 from __future__ import annotations
 
