@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Workflow
+from conftest import Workflow, wait_for
 from snakemake_executor_plugin_worksteal.staged import staged
 
 READ = """
@@ -85,6 +85,16 @@ def test_a_pool_that_starts_again_uses_the_copies_it_has(workflow):
     staging, nodes = summary_of(workflow)["phases"]["staging"], summary_of(workflow)["nodes"]
     assert staging["times"] == 4 * nodes
     assert staging["read_bytes"] == len("content\n") + len("other\n")
+    assert not list(disks.glob("*/*"))
+
+
+def test_copies_go_with_a_snakemake_that_is_killed(workflow):
+    disks = prepare(workflow, "rule wait:\n    resources: stage='data'\n    shell: 'touch begun; sleep 60'\n")
+    process = workflow.start("--worksteal-stage-dir", f"{disks}/{{rank}}")
+    wait_for((workflow.folder / "begun").exists)
+    assert list(disks.glob("*/*/*/data/sub/file.txt"))
+    process.kill()
+    workflow.assert_nothing_left()
     assert not list(disks.glob("*/*"))
 
 

@@ -41,10 +41,10 @@ def test_the_numbers_are_said():
     first, second = said(pool(0.0)).splitlines()
     assert first.endswith("1,200 jobs on 2 nodes (4 cores), 76% of core time busy over 100 s")
     assert second == (
-        "7 steals of 30 jobs; ramp-up 3 s; tail 33 min; staging 1.1 s: 2.5 MB read, 5.0 MB written on 2 nodes"
+        "7 steals (30 jobs moved); ramp-up 3 s; tail 33 min; staging 1.1 s: 2.5 MB read, 5.0 MB written on 2 nodes"
     )
     bare = {**pool(0.0), "phases": {}, "tail_s": None, "ramp_up_s": None}
-    assert said(bare).splitlines()[1] == "7 steals of 30 jobs; never all cores busy"
+    assert said(bare).splitlines()[1] == "7 steals (30 jobs moved); never all cores busy"
 
 
 def test_the_figure_is_drawn_of_none_and_of_many(tmp_path: Path):

@@ -77,7 +77,7 @@ def said(pool: dict[str, Any]) -> str:
         f"{begun}: {jobs:,} jobs on {nodes:,} node{'' if nodes == 1 else 's'} ({pool['cores']:,} cores), "
         f"{pool['utilisation']:.0%} of core time busy over {_seconds(pool['wall_s'])}"
     ]
-    more = [f"{steals['times']:,} steals of {steals['tasks']:,} jobs"]
+    more = [f"{steals['times']:,} steals ({steals['tasks']:,} jobs moved)"]
     more += [f"ramp-up {_seconds(pool['ramp_up_s'])}"] if pool["ramp_up_s"] is not None else []
     more += [f"tail {_seconds(pool['tail_s'])}"] if pool["tail_s"] is not None else ["never all cores busy"]
     if staging := pool["phases"].get("staging"):

@@ -120,7 +120,7 @@ def read_settings(given: argparse.Namespace) -> tuple[ExecutorSettings, Finding]
     """The settings, and what there is to say of the profile.
 
     Raises:
-        ProfileError: it is not there, not understood, or not filled in.
+        ProfileError: it is not there, or not understood.
         LaunchError: the allocation's file of nodes cannot be read.
     """
     values: dict[str, Any] = {}
@@ -138,7 +138,10 @@ def read_settings(given: argparse.Namespace) -> tuple[ExecutorSettings, Finding]
     for name in ("devices", "walltime"):
         if isinstance(getattr(settings, name, None), int):  # YAML knows numbers, Snakemake's parser makes text of them
             setattr(settings, name, str(getattr(settings, name)))
-    check_profiles(files, settings, filled=not allocated_nodes())
+    try:
+        check_profiles(files, settings, filled=not allocated_nodes())
+    except ProfileError as error:
+        return settings, Finding("settings", FAILED, str(error))
     return settings, Finding("settings", OK, text)
 
 
