@@ -79,7 +79,9 @@ def test_profiles_are_found_where_snakemake_finds_them(tmp_path, monkeypatch):
     assert profile_file("here").resolve() == file
     assert [path.resolve() for path in given_profiles(["--profile", str(file), "-n"], {})] == [file]
     assert len(given_profiles(["all"], {"SNAKEMAKE_PROFILE": "profiles/here"})) == 1
+    assert [path.resolve() for path in given_profiles(["-n", "--profile=here"], {})] == [file]
     assert given_profiles(["--profile", "none"], {"SNAKEMAKE_PROFILE": "profiles/here"}) == []
+    assert given_profiles(["--profile", "speed"], {}) == given_profiles(["--profile"], {}) == []
     with pytest.raises(ProfileError, match="no profile 'there': expected a folder"):
         profile_file("there")
     with pytest.raises(ProfileError, match="is no profile: expected lines of the form key: value"):

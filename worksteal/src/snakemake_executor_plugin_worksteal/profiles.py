@@ -6,11 +6,12 @@ a dry run needs no account; only what starts a pool asks for it.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,18 @@ def profile_file(name: str) -> Path:
 
 
 def given_profiles(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[Path]:
-    """Files of the profiles in Snakemake's arguments (`--profile`), else in SNAKEMAKE_PROFILE."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--profile", action="append", default=[])
-    names = parser.parse_known_args(arguments)[0].profile
-    if not names and environment.get("SNAKEMAKE_PROFILE"):
-        names = [environment["SNAKEMAKE_PROFILE"]]
-    return [profile_file(name) for name in names if name != "none"]
+    """Files of the profiles in Snakemake's arguments (`--profile`), else in SNAKEMAKE_PROFILE.
+
+    Snakemake has found them; where it is used as a library, the arguments are another program's, and may mean anything.
+    """
+    names = [next_one for word, next_one in pairwise(arguments) if word == "--profile"]
+    names += [word.partition("=")[2] for word in arguments if word.startswith("--profile=")]
+    names = names or [environment.get("SNAKEMAKE_PROFILE", "none")]
+    found = []
+    for name in names:
+        with suppress(ProfileError):
+            found.append(profile_file(name))
+    return found
 
 
 def blanks_of(file: Path) -> list[Blank]:
