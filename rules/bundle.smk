@@ -21,6 +21,7 @@ rule build_bundle:
     params:
         features=CONFIG.features.model_dump(),
         improve=CONFIG.data.improve,
+        identity=IDENTITY,
         # Views are imported by name, which the digest cannot see.
         code=code_digest("hedflow.bundle.build", *map(module_of_view, VIEWS)),
     message:

@@ -30,7 +30,7 @@ from hedflow.registry import (
 )
 from hedflow.script import export_package
 from hedflow.sources import module_of as module_of_source
-from hedflow.together import groups_of, memory_mb
+from hedflow.together import groups_of, memory_mb, unfinished
 
 try:
     CONFIG = parse_config(config)
@@ -84,6 +84,10 @@ def measurements():
         "identity": raw(identity_files(CONFIG.data, REGISTRY)),
         "points": raw(POINTS.values()),
     }
+
+
+# The files by which cell lines and drugs are identified: which there are depends on what can be had.
+IDENTITY = measurements()["identity"]
 
 
 def wheel_of(wildcards):
@@ -192,9 +196,15 @@ def group_runs(wildcards):
 
 
 def group_folder(wildcards):
-    """What a run's group makes, if it is trained in one. It is temporary: that it is gone is no reason to train."""
+    """What a run's group makes, if it is trained in one. It is temporary: that it is gone is no reason to train.
+
+    A run that is trained needs none: its group may be another one by now, or be trained again for others.
+    """
     group = groups(wildcards)[1].get(wildcards.run)
-    return ancient(f"{RESULTS}/{wildcards.experiment}/together/{group}") if group else []
+    digests = {wildcards.run: plan_row(wildcards).digest}
+    if group is None or not unfinished(digests, Path(RESULTS, wildcards.experiment, "runs")):
+        return []
+    return ancient(f"{RESULTS}/{wildcards.experiment}/together/{group}")
 
 
 def group_memory(wildcards):

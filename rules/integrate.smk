@@ -22,6 +22,7 @@ rule integrate:
         sources=list(CONFIG.data.names),
         improve=CONFIG.data.improve,
         points=list(POINTS),
+        identity=IDENTITY,
         curves=CONFIG.curves.model_dump(),
         quality=CONFIG.quality.model_dump(),
         stereo=CONFIG.identity.stereo,
@@ -77,6 +78,7 @@ rule identity_report:
         CONDA
     params:
         stereo=CONFIG.identity.stereo,
+        identity=IDENTITY,
         code=code_digest("hedflow.identity.page"),
     message:
         "Say which cell line and which drug each name is, and why"

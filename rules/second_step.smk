@@ -28,6 +28,7 @@ rule second_step:
         CONDA
     params:
         analysis=CONFIG.analysis.model_dump(),
+        earlier=earlier_of,
         code=code_digest("hedflow.analysis.second_step", "hedflow.figures.second_step"),
     message:
         "Compare '{wildcards.experiment}' with its control and with its first step"

@@ -34,7 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--cores", type=int, help="cores to train on (all that this process may use)")
         if name == "config":
             command.add_argument("--root", default=".", help="the project's folder")
-        if name == "summary":
+        if name == "table":
+            command.add_argument("experiment", help="a name from `experiments` that has been run")
+            command.add_argument("--source", default="all", help="score only this source's rows (all)")
+            command.add_argument("--lists", help="source whose drugs are ranked (the one with the most ranked lines)")
+        if name in ("summary", "table"):
             command.add_argument("--results", help="the results folder (what config.yaml says)")
         if name == "published-curves":
             command.add_argument("mirror", help="folder with the screens' files (data.mirror)")
@@ -198,6 +202,15 @@ def summary(given: argparse.Namespace) -> None:
     print(headline(given.results or load_config("config.yaml").results))
 
 
+def table(given: argparse.Namespace) -> None:
+    """Print an experiment's results as a Markdown table: R2, MAE, MAE of potent pairs, recall, with intervals."""
+    from hedflow.config import load_config
+    from hedflow.report.markdown import results_table
+
+    results = Path(given.results or load_config("config.yaml").results)
+    print(results_table(results / given.experiment, given.source, given.lists), end="")
+
+
 def simulate(given: argparse.Namespace) -> None:
     """Write a small simulated world: the five sources' native files, with known truth."""
     from hedflow.simulate import simulate_world
@@ -221,6 +234,7 @@ COMMANDS = {
     "published-curves": published_curves,
     "identity": identity,
     "summary": summary,
+    "table": table,
     "simulate": simulate,
     "export-improve": export_improve,
     "upf": upf,

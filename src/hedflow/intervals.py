@@ -111,6 +111,34 @@ class DrugBootstrap:
         a, b = self._column(values_a), self._column(values_b)
         return self._ratio_of_sums(a - b, mask, below=b)
 
+    def r2(self, auc: ArrayLike, predicted: ArrayLike, mask: ArrayLike | None = None) -> Interval:
+        """R2 of the rows: 1 - (sum of squared errors) / (sum of squares of the truth about its mean, a resample's own).
+
+        NaN where the truth does not vary.
+        """
+        y = self._column(auc)
+        squared = (y - self._column(predicted)) ** 2
+        used = np.isfinite(squared) & self._chosen(mask)
+        size, drug = len(self.drugs), self._drug_of_row[used]
+        # About the overall mean: the difference of two large sums would lose digits.
+        y = y[used] - (y[used].mean() if used.any() else 0.0)
+        columns = (None, y, y**2, squared[used])
+        sums = np.stack([np.bincount(drug, column, minlength=size) for column in columns]).astype(np.float64)
+        once = np.ones((1, size))
+
+        def of(weights: Floats) -> Floats:
+            n, total, squares, errors = sums @ weights.T
+            about = squares - total**2 / np.where(n > 0, n, np.nan)
+            found: Floats = 1 - errors / np.where(about > 0, about, np.nan)
+            return found
+
+        n, n_drugs = int(used.sum()), len(np.unique(drug))
+        if n_drugs < 2:
+            return Interval(float(of(once)[0]), float("nan"), float("nan"), n, n_drugs, self.level)
+        draws = of(self.weights)
+        bounds = percentile_interval(draws, self.level)
+        return Interval(float(of(once)[0]), *bounds, n, n_drugs, self.level, int(np.isnan(draws).sum()))
+
     def drug_sums(self, values: ArrayLike, mask: ArrayLike | None = None) -> tuple[Floats, NDArray[np.int64]]:
         """Sum of the values of each drug of `drugs`, and the number of its rows, over the rows that are used."""
         column = self._column(values)

@@ -13,12 +13,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from hedflow.bundle import open_bundle
 
 RUNS = Path("results/toy/runs")
+TABLES = "results/toy/tables/methods.parquet"  # all runs and the analysis, without figures and pages
 DEADLINE_S = 240
 
 
@@ -90,16 +92,51 @@ def _records(project, method: str) -> list[Path]:
 
 def test_an_added_seed_leaves_the_other_runs_alone(project):
     project.configure(lambda c: c["experiments"]["toy"].update(seeds=[0, 1], losses=[{"name": "mse"}]))
-    done = project.snakemake()
+    done = project.snakemake(TABLES)
     assert done.returncode == 0, done.stdout
     assert counts_of_rule(done.stdout)["train"] == 2
     runs = pd.read_parquet(project.folder / "results/toy/tables/runs.parquet")
     assert sorted(runs["seed"]) == [0, 0, 1, 1]
 
 
+def test_runs_that_train_together_are_runs_of_their_own(project):
+    def predicted(run: str) -> np.ndarray:
+        return pd.read_parquet(project.folder / RUNS / run / "predictions.parquet")["auc_pred"].to_numpy()
+
+    alone = {folder.name: predicted(folder.name) for folder in (project.folder / RUNS).iterdir()}
+    _forget(project, "toy")
+    project.configure(lambda c: c["experiments"]["toy"]["training"].update(runs_per_job=2))
+    done = project.snakemake(TABLES)
+    assert done.returncode == 0, done.stdout
+    assert counts_of_rule(done.stdout).items() >= {"train_together": 2, "train": 4}.items()
+    for run, values in alone.items():
+        np.testing.assert_allclose(predicted(run), values, atol=2e-3)
+        record = json.loads((project.folder / RUNS / run / "run.json").read_text())
+        assert record["status"] == "trained"
+    assert not any((project.folder / "results/toy").glob("together/*"))
+    assert "Nothing to be done" in project.snakemake(TABLES).stdout
+
+    shutil.rmtree(project.folder / RUNS / run)
+    for made in ("collected", "tables"):  # else Snakemake would not miss the run
+        shutil.rmtree(project.folder / "results/toy" / made)
+    done = project.snakemake(TABLES)
+    assert done.returncode == 0, done.stdout
+    assert counts_of_rule(done.stdout)["train"] == 1
+    np.testing.assert_allclose(predicted(run), alone[run], atol=2e-3)
+
+    # Other groups are no reason to train what is trained.
+    project.configure(lambda c: c["experiments"]["toy"].update(seeds=[0, 1]))
+    project.configure(lambda c: c["experiments"]["toy"]["training"].update(runs_per_job=3))
+    done = project.snakemake(TABLES)
+    assert done.returncode == 0, done.stdout
+    assert counts_of_rule(done.stdout)["train"] == 4
+    project.configure(lambda c: c["experiments"]["toy"]["training"].update(runs_per_job=1))
+    assert "train" not in project.jobs(TABLES)
+
+
 def test_what_only_the_analysis_uses_trains_nothing(project):
     project.configure(lambda c: c["analysis"].update(top_k=4))
-    done = project.snakemake()
+    done = project.snakemake(TABLES)
     assert done.returncode == 0, done.stdout
     assert "train" not in counts_of_rule(done.stdout)
     assert "analyse" in counts_of_rule(done.stdout)
@@ -110,7 +147,7 @@ def test_training_code_retrains_and_its_comments_do_not(project):
     source.write_text(source.read_text() + "\n# A comment changes nothing.\n")
     assert project.jobs() == {}
     source.write_text(source.read_text().replace("(y - p) ** 2", "(p - y) ** 2"))
-    done = project.snakemake()
+    done = project.snakemake(TABLES)
     assert done.returncode == 0, done.stdout
     assert counts_of_rule(done.stdout)["train"] == 4
 
@@ -125,7 +162,7 @@ def test_a_killed_run_stops_no_other_and_is_all_that_is_repeated(project):
     assert counts_of_rule(output)["train"] == 3
     assert not (project.folder / RUNS / victim / "run.json").exists()
     assert not list((project.folder / RUNS).glob(f"{victim}/.*"))
-    done = project.snakemake()
+    done = project.snakemake(TABLES)
     assert done.returncode == 0, done.stdout
     assert counts_of_rule(done.stdout)["train"] == 1
 
@@ -140,7 +177,7 @@ def test_a_stopped_snakemake_goes_on_where_it_was(project, how):
     finished = len(list((project.folder / RUNS).glob("*/run.json")))
     if how == signal.SIGKILL:
         project.snakemake("--unlock")
-    done = project.snakemake()
+    done = project.snakemake(TABLES)
     assert done.returncode == 0, done.stdout
     # A run whose files are there but which Snakemake had not yet heard of counts as incomplete: two cores, two runs.
     assert 4 - finished <= counts_of_rule(done.stdout).get("train", 0) <= 4 - finished + 2
@@ -222,7 +259,7 @@ def test_a_upf_file_of_the_reference_runs_as_it_is(project):
             },
         )
     )
-    done = project.snakemake()
+    done = project.snakemake("results/upf/tables/methods.parquet")
     assert done.returncode == 0, done.stdout
     bundle = open_bundle(project.folder / "results/bundle")
     for i in range(3):

@@ -82,3 +82,25 @@ def test_check_names_the_tables_that_only_a_mirror_has(repo, tmp_path, monkeypat
 def test_summary_before_any_run_is_one_sentence(tmp_path, capsys):
     assert main(["summary", "--results", str(tmp_path)]) == 1
     assert "no such file; run `snakemake` first" in capsys.readouterr().err
+
+
+def test_table_has_a_line_a_method_and_says_what_beats_the_naive_ones(written, made, capsys):
+    def lines(*more):
+        assert main(["table", "e", "--results", str(written), *more]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    methods = made["methods"].query("source == 'all'").set_index("method")
+    whole = lines()
+    assert whole[0].startswith("| method | R² | MAE | MAE, AUC < 0.5 | recall@")
+    assert len(whole) == 2 + len(methods) + 2
+    for method, row in methods.iterrows():
+        line = next(line for line in whole if str(method) in line)
+        assert f"| {row['mae']:.3f} [{row['mae_lower']:.3f},\u00a0{row['mae_upper']:.3f}] |" in line
+        assert ("(naive)" in line) == row["naive"]
+    assert "A lower squared error than the best naive baseline (tanimoto_knn): none." in whole[-1]
+    source = made["methods"]["source"].iloc[-1]
+    assert lines("--source", source)[:2] != whole[:2] or lines("--source", source)[2] != whole[2]
+    assert main(["table", "e", "--results", str(written), "--source", "Nowhere"]) == 1
+    assert "no rows of 'Nowhere' were tested; there are all, " in capsys.readouterr().err
+    assert main(["table", "nothing", "--results", str(written)]) == 1
+    assert "run `snakemake` first" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import r2_score
 
 from hedflow.intervals import DrugBootstrap, Interval, distinct, percentile_interval, resample_weights
 
@@ -50,6 +51,27 @@ def test_relative_equals_an_obvious_loop_over_resamples():
     assert found.estimate == pytest.approx(a[mask].mean() / b[mask].mean() - 1)
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.1, 0.9])))
     assert found.level == 0.8
+
+
+def test_r2_equals_an_obvious_loop_over_resamples():
+    drug, auc, predicted, mask = rows()
+    auc = auc + 100  # a large mean costs no digits
+    predicted = predicted + 100
+    predicted[::7] = np.nan
+    used = mask & np.isfinite(predicted)
+    boot = DrugBootstrap(drug, n_boot=50, seed=3)
+    draws = []
+    for weights in boot.weights:
+        w = weights[np.searchsorted(boot.drugs, drug)] * used
+        mean = np.average(auc, weights=w)
+        draws.append(1 - (w * (auc - np.where(used, predicted, 0)) ** 2).sum() / (w * (auc - mean) ** 2).sum())
+    found = boot.r2(auc, predicted, mask)
+    assert found.estimate == pytest.approx(r2_score(auc[used], predicted[used]))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+    assert (found.n, found.n_drugs) == (used.sum(), len(np.unique(drug[used])))
+    assert np.isnan(boot.r2(np.ones(len(drug)), predicted).estimate)
+    one = boot.r2(auc, predicted, drug == drug[0])
+    assert np.isnan([one.low, one.high]).all()
 
 
 @given(st.integers(0, 10_000))

@@ -9,6 +9,7 @@ from written import CELLS, DRUGS, frame
 
 from hedflow.analysis import tables
 from hedflow.analysis.experiment import Experiment, legal_baselines
+from hedflow.errors import normalised_metrics, point_metrics
 
 
 def test_methods_say_what_the_rows_say(experiment, made):
@@ -22,13 +23,22 @@ def test_methods_say_what_the_rows_say(experiment, made):
             assert found["mae_rest"] == pytest.approx(error[~low].mean(), rel=1e-6)
             assert (found["n"], found["n_low"], found["n_drugs"]) == (len(part), low.sum(), DRUGS)
             assert found["mae_lower"] < found["mae"] < found["mae_upper"]
+            assert found["r2"] == pytest.approx(point_metrics(part["auc"], part["auc_pred"])["r2"])
+            if name in experiment.methods:  # a constant has none above 0
+                assert found["r2_lower"] < found["r2"] < found["r2_upper"]
 
 
 def test_the_strongest_naive_baseline_is_the_yardstick(experiment, made):
     assert experiment.strongest == "tanimoto_knn"
     table = made["methods"].query("source == 'all'").set_index("method")
     assert table.loc["tanimoto_knn", "r2_normalised"] == 0
-    assert (table.drop("tanimoto_knn")["r2_normalised"] < 0).all()
+    rest = table.drop("tanimoto_knn")
+    assert (rest["r2_normalised"] < 0).all()
+    naive = experiment.naive["tanimoto_knn"]["auc_pred"]
+    for name, row in rest.iterrows():
+        rows = experiment.frames[name]
+        assert row["r2_normalised"] == pytest.approx(normalised_metrics(rows["auc"], rows["auc_pred"], naive)["r2"])
+        assert row["r2_normalised_lower"] < row["r2_normalised"] < row["r2_normalised_upper"]
 
 
 def test_contrasts_are_paired_differences(experiment, made):

@@ -326,6 +326,34 @@ def test_a_training_that_diverges_is_written_as_failed(cause, world_bundle, tmp_
         fit(bundle, rows, Model(**SMALL), Training(**training), "mse", None, 0)
 
 
+def test_training_inside_an_allocation_is_what_it_is_outside(world_bundle, tmp_path):
+    """One process on one device, whatever a batch system or an MPI launcher says of the whole job."""
+    variables = {
+        "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "pool", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "4",
+        "SLURM_NNODES": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_NODELIST": "n[1-2]",
+    }  # fmt: skip
+    code = (
+        "import sys; from hedflow.bundle import open_bundle; from hedflow.config import Model, Split, Training\n"
+        "from hedflow.splits import make_rows; from hedflow.training.fit import fit; import numpy as np\n"
+        "bundle = open_bundle(sys.argv[1]); rows = make_rows(Split(folds=3), 'f0', bundle)\n"
+        "training = Training(epochs=2, batch_size=256, device='cpu', warmup_epochs=0)\n"
+        "model = Model(width=8, tower_depth=1, head_depth=1, drug_features=['fingerprints'])\n"
+        "np.save(sys.argv[2], fit(bundle, rows, model, training, 'mse', None, seed=0).predict(rows.test))\n"
+        "assert 'mpi4py.MPI' not in sys.modules\n"
+    )
+
+    def predicted(name, more):
+        command = [sys.executable, "-c", code, str(world_bundle.folder), str(tmp_path / name)]
+        done = subprocess.run(command, env=os.environ | more, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return np.load(tmp_path / f"{name}.npy"), done.stderr
+
+    outside, _ = predicted("outside", {})
+    inside, said = predicted("inside", variables)
+    np.testing.assert_array_equal(inside, outside)
+    assert "srun" not in said
+
+
 def test_a_run_that_the_plan_has_not(world_bundle, tmp_path):
     write_plan(tmp_path / "plan.parquet", world_bundle)
     with pytest.raises(HedflowError, match="expected one run called nobody, found 0; make the plan anew"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
@@ -28,10 +30,10 @@ RANKING_BOOTSTRAP = 200
 def methods_table(experiment: Experiment) -> pd.DataFrame:
     """One row a (source, method), source `all` first: errors with intervals over drugs, scores over the naive.
 
-    Columns: source, method, naive (bool), n, n_low, n_drugs, n_drugs_low, coverage, rmse, r2, spearman, bias,
-    mae, mae_low (AUC < 0.5), mae_rest, each with _lower and _upper; mae_macro (mean over the 10 AUC ranges);
-    r2_normalised (1 - SSE/SSE of the naive baseline with the lowest squared error: positive = better than it),
-    pearson_normalised and spearman_normalised (of prediction and truth less that baseline).
+    Columns: source, method, naive (bool), n, n_low, n_drugs, n_drugs_low, coverage, rmse, spearman, bias; r2, mae,
+    mae_low (AUC < 0.5), mae_rest, each with _lower and _upper; mae_macro (mean over the 10 AUC ranges);
+    r2_normalised (1 - SSE/SSE of the naive baseline with the lowest squared error: positive = better than it), with
+    _lower and _upper; pearson_normalised and spearman_normalised (of prediction and truth less that baseline).
     """
     rows = []
     strongest = experiment.naive[experiment.strongest_squared]
@@ -43,7 +45,8 @@ def methods_table(experiment: Experiment) -> pd.DataFrame:
             boot, absolute = experiment.bootstrap(frame), absolute_error(frame)
             row = {"source": source, "method": name, "naive": name in experiment.naive}
             metrics = point_metrics(frame["auc"], frame["auc_pred"])
-            row |= {key: metrics[key] for key in ("n", "coverage", "rmse", "r2", "spearman", "bias")}
+            row |= {key: metrics[key] for key in ("n", "coverage", "rmse", "spearman", "bias")}
+            row |= spread("r2", boot.r2(frame["auc"], frame["auc_pred"]))
             for part, low in PARTS.items():
                 interval = boot.mean(absolute, mask_of(frame, low))
                 row |= spread(part, interval)
@@ -51,8 +54,11 @@ def methods_table(experiment: Experiment) -> pd.DataFrame:
                     row |= {"n_low": interval.n, "n_drugs_low": interval.n_drugs}
             row["n_drugs"] = frame["drug"].nunique()
             row["mae_macro"] = macro_mean(range_errors(frame, EDGES_10))
-            over = normalised_metrics(frame["auc"], frame["auc_pred"], strongest["auc_pred"].to_numpy()[chosen])
-            row |= {f"{key}_normalised": over[key] for key in ("r2", "pearson", "spearman")}
+            naive = strongest[chosen]
+            over = normalised_metrics(frame["auc"], frame["auc_pred"], naive["auc_pred"].to_numpy())
+            row |= {f"{key}_normalised": over[key] for key in ("pearson", "spearman")}
+            more = boot.relative(absolute**2, absolute_error(naive) ** 2)  # squared error than the naive
+            row |= spread("r2_normalised", replace(more, estimate=-more.estimate, low=-more.high, high=-more.low))
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -40,8 +40,8 @@ def methods(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             "method": [_name(row["method"], row["naive"]) for row in rows],
             **{title: [interval(row, name) for row in rows] for name, title in titles.items()},
             "bias": [f"{row['bias']:+.3f}" for row in rows],
-            "R²": [f"{row['r2']:.3f}" for row in rows],
-            "R² over naive": [f"{row['r2_normalised']:+.3f}" for row in rows],
+            "R²": [interval(row, "r2", 3) for row in rows],
+            "R² over naive": [interval(row, "r2_normalised", 3) for row in rows],
         }
     )
 

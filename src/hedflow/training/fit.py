@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import nn
 
 from hedflow import HedflowError
@@ -236,6 +237,9 @@ def _train(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             callbacks=[ear],
+            # One process on one device, wherever it runs: left to itself Lightning would take a Slurm allocation or an
+            # MPI launch around it for its own, and start MPI to find out.
+            plugins=[LightningEnvironment()],
         )
         trainer.fit(module, batches, module.validation)
 
