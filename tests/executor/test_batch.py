@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
+import subprocess
+from collections.abc import Iterator
 
+import psutil
 import pytest
 from conftest import Workflow, wait_for
 from slurm import CLOSED, Slurm
@@ -162,3 +166,75 @@ def test_no_more_batch_jobs_than_are_allowed(slurm: Slurm, one: Workflow):
     assert "1 batch jobs have been submitted, as many as may be" in output, output
     assert 0 < len(one.lines("ended")) < 12
     nothing_left(one, slurm)
+
+
+def cut(process: subprocess.Popen[str]) -> None:
+    """Break the connections of a Snakemake to its pools, as a network that fails does."""
+    (port,) = {
+        one.laddr.port for one in psutil.Process(process.pid).net_connections("tcp") if one.status == psutil.CONN_LISTEN
+    }
+    subprocess.run(["ss", "-K", "-t", f"( sport = :{port} or dport = :{port} )"], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(shutil.which("ss") is None, reason="no ss here: apt-get install iproute2")
+def test_a_lost_connection_is_found_again(slurm: Slurm, one: Workflow):
+    """Jobs run on meanwhile, and none is lost or run twice."""
+    one.write("Snakefile", MANY)
+    submitting(one, slurm)
+    process = one.start("--config", "seconds=0.5")
+    for number in (2, 5):
+        wait_until_begun(one, number)
+        cut(process)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, output
+    assert "is connected again" in output, output
+    assert "pool 2" not in output, output
+    assert sorted(one.lines("begun"), key=int) == [str(n) for n in range(12)]
+    nothing_left(one, slurm)
+
+
+@pytest.fixture
+def login_node() -> Iterator[str]:
+    """An address of this machine that can be taken away."""
+    if shutil.which("ip") is None or shutil.which("ss") is None:
+        pytest.skip("no ip and ss here: apt-get install iproute2")
+    address = "10.231.77.1"
+    made = subprocess.run(["ip", "addr", "add", f"{address}/32", "dev", "lo"], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no address can be added here: {made.stderr.strip()}")
+    try:
+        yield address
+    finally:
+        reach(address, True)
+        subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=True)
+
+
+def reach(address: str, possible: bool) -> None:
+    """Whether an address of this machine can be reached."""
+    for what, word in (("addr", f"{address}/32 dev lo"), ("route", f"unreachable {address}")):
+        wanted = possible == (what == "addr")
+        subprocess.run(["ip", what, "add" if wanted else "del", *word.split()], capture_output=True)
+
+
+def test_a_login_node_that_cannot_be_reached(slurm: Slurm, one: Workflow, login_node: str):
+    """The pool looks for it as long as it may, then ends by itself; when the network is back the rest is done."""
+    one.write("Snakefile", MANY)
+    # One node: MPI between several might use this address too.
+    submitting(one, slurm, nodes=1, slots=2, address=f"tcp:{login_node}:0", reconnect=3)
+    process = one.start("--config", "seconds=1")
+    wait_until_begun(one, 3)
+    (number,) = slurm.jobs()
+    reach(login_node, False)
+    cut(process)
+    slurm.wait_for(lambda: state(slurm, number) == "COMPLETED", "the first job does not end by itself", 60)
+    reach(login_node, True)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, output
+    assert "Snakemake is gone" in output, output
+    assert set(one.lines("ended")) == {str(n) for n in range(12)}
+    nothing_left(one, slurm)
+
+
+def state(slurm: Slurm, number: str) -> str:
+    """Slurm's word for how a job fares."""
+    return slurm.run("squeue", "-h", "-t", "all", "-j", number, "-o", "%T")

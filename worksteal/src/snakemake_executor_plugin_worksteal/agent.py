@@ -47,6 +47,7 @@ STATISTICS_S = 5.0
 PARTING_S, TOLD_S = 2.0, 8.0
 GONE = "Snakemake is gone"
 STATUS_S = 0.5
+MEETING_S = 30.0  # how long Snakemake is looked for at first
 DIALLING_S = 0.1  # how often to see whether Snakemake has been found again
 # Forks that wait for a script in advance: two a slot and two more, since half of them are made at a time; at most this.
 MOST_SPARES = 8
@@ -116,7 +117,7 @@ class Agent:
             self._dial(self.channel)
             return
         try:
-            channel = connect(self.session.address, bytes.fromhex(self.session.secret), 30.0)
+            channel = connect(self.session.address, bytes.fromhex(self.session.secret), MEETING_S)
         except ChannelError as error:
             raise Stop(f"{GONE}: {error}") from error
         self.channel = channel
@@ -135,7 +136,8 @@ class Agent:
         ends = None if self.until is None else self.until - self.session.margin_s
         hello = ("hello", self.session.epoch, self._described(), link.received, ends)
         secret = bytes.fromhex(self.session.secret)
-        self.dialler = Dialler(self.session.address, secret, hello, self.session.reconnect_s)
+        patience = self.session.reconnect_s if link.received else max(self.session.reconnect_s, MEETING_S)
+        self.dialler = Dialler(self.session.address, secret, hello, patience)
         self.dialler.start()
 
     def _see_dialler(self) -> None:
