@@ -239,7 +239,7 @@ def test_a_disk_that_does_not_keep_what_was_written(tmp_path: Path) -> None:
     (written,) = store.folder.glob(f"{PARTIAL}*/file")
     written.chmod(0o600)
     written.write_text("Content")
-    with pytest.raises(StagingError, match="is not what was written to it"):
+    with pytest.raises(StagingError, match="is not what was read for it"):
         copy.finish({"file": sha256(tmp_path / "file")})
     copy.discard()
     assert not list(store.folder.iterdir())

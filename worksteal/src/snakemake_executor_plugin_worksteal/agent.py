@@ -198,11 +198,15 @@ class Agent:
         except Stop as stop:
             # Snakemake is gone, or this agent was told to end by a signal: nobody waits for an orderly end.
             ignore_signals()
-            self._end_tasks(min(self.session.grace_s, TOLD_S) if isinstance(stop, Told) else PARTING_S)
             gone = stop.args[0].startswith(GONE)
+            if gone:
+                self._tell_the_others_to_end(kill=True)
+                self.transport.flush()
+            self._end_tasks(min(self.session.grace_s, TOLD_S) if isinstance(stop, Told) else PARTING_S)
             self.stages.end(remove=gone)  # else the pool starts again, and finds them
             if gone:
                 remove_socket(self.session.address)
+                self._await_others(PARTING_S)
             self.transport.abort(str(stop))
         self._leave()
 
@@ -269,8 +273,7 @@ class Agent:
     def _part(self, *, kill: bool) -> None:
         """At the first agent: end the pool, with `kill` also the tasks that run."""
         self.ending = kill
-        for rank in range(1, self.transport.size):
-            self.transport.send(rank, ("exit", kill))
+        self._tell_the_others_to_end(kill=kill)
 
     def _stage(self, tasks: list[Task]) -> None:
         """At the first agent: have all stage what tasks name, before any of them is given away."""
@@ -403,6 +406,17 @@ class Agent:
             runner.close(max(0.1, until - time.monotonic()))
         self.runners = {}
 
+    def _tell_the_others_to_end(self, *, kill: bool) -> None:
+        for rank in range(1, self.transport.size):
+            self.transport.send(rank, ("exit", kill))
+
+    def _await_others(self, wait_s: float) -> None:
+        """At the first agent: wait until the others have ended their tasks and removed what was staged."""
+        deadline = time.monotonic() + wait_s
+        while len(self.statistics.keys() - {ROOT}) < self.transport.size - 1 and time.monotonic() < deadline:
+            self._hear_agents()
+            time.sleep(SHORTEST_S)
+
     def _leave(self) -> None:
         """End the runners, gather the statistics at the first agent, tell Snakemake, leave MPI."""
         if self.runners:
@@ -413,10 +427,7 @@ class Agent:
             self.transport.send(ROOT, ("statistics", self.core.statistics()))
         else:
             self.statistics[ROOT] = self.core.statistics()
-            deadline = time.monotonic() + STATISTICS_S + self.session.grace_s
-            while len(self.statistics) < self.transport.size and time.monotonic() < deadline:
-                self._hear_agents()
-                time.sleep(SHORTEST_S)
+            self._await_others(STATISTICS_S + self.session.grace_s)
             self._tell(("ended", self.statistics))
             channel = self.channel.channel if isinstance(self.channel, Link) else self.channel
             if channel is not None:

@@ -194,7 +194,7 @@ class Copy:
         listing = self._listing
         for file in listing.files:
             if sha256(self._at(file)) != contents[file.name]:
-                raise StagingError(f"{self._at(file)} is not what was written to it: the disk may be failing")
+                raise StagingError(f"{self._at(file)} is not what was read for it: the disk may be failing")
         record: dict[str, Any] = {"keys": [listing.key], "source": listing.source, "name": listing.name}
         if listing.unpack:
             record["name"] = unpacked_name(listing.name)
