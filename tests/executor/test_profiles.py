@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pbs
 import pytest
 import yaml
 from snakemake_executor_plugin_worksteal.profiles import (
@@ -139,3 +141,55 @@ def test_variables_are_names_and_values():
     for wrong in ("A", "=1", "1A=2", "A B=1"):
         with pytest.raises(SessionError, match="expected NAME=VALUE"):
             parse_variables(wrong)
+
+
+@pytest.mark.parametrize(
+    ("site", "mask", "devices", "filesystems", "modules"),
+    [
+        ("aurora", "ZE_AFFINITY_MASK", 12, "home:flare", "load frameworks"),
+        ("polaris", "CUDA_VISIBLE_DEVICES", 4, "home:eagle", "load conda"),
+    ],
+)
+def test_what_a_profile_asks_pbs_for_and_gives_its_jobs(
+    one, tmp_path_factory, site, mask, devices, filesystems, modules
+):
+    """Through the stand-ins of PBS: all of the profile but the launcher, which is PALS, and the disk of its nodes."""
+    commands, state = pbs.install(tmp_path_factory.mktemp("pbs"))
+    one.write(
+        "Snakefile",
+        f"""
+        rule all:
+            input: expand("train-{{n}}", n=range(3)), "together", "other"
+        rule train:
+            output: "train-{{n}}"
+            shell: "echo ${mask} ${{{{ZE_FLAT_DEVICE_HIERARCHY:-}}}} , $MODULES > {{output}}; sleep 1"
+        rule train_together:
+            output: "together"
+            shell: "touch {{output}}"
+        rule other:
+            output: "other"
+            shell: "echo ${mask} > {{output}}"
+        """,
+    )
+    one.environment = {
+        **os.environ,
+        "PATH": f"{commands}:{os.environ['PATH']}",
+        "BASH_FUNC_module%%": '() {  export MODULES="$*";\n}',
+    }
+    filled = {"account": "catalyst", "queue": "debug", "walltime": "30", "nodes": "1"}
+    here = {"launcher": "local", "stage-dir": "none"}
+    options = [f"--worksteal-{key}={value}" for key, value in {**filled, **here}.items()]
+    one.pool = ("--profile", str(REPO / "profiles" / site), *options)
+    output = one.run()
+    assert f"{devices} devices" in output, output
+    (job,) = [json.loads(path.read_text()) for path in state.glob("*.json")]
+    assert (job["Account_Name"], job["queue"]) == ("catalyst", "debug")
+    assert job["Resource_List"]["filesystems"] == filesystems
+    assert job["Resource_List"]["place"] == "scatter:exclhost"
+    lines = [line for n in range(3) for line in one.lines(f"train-{n}")]
+    masks = {line.split()[0] for line in lines}
+    assert len(masks) == 3, "each training run has a device of its own"
+    assert masks <= {str(index) for index in range(devices)}
+    level = "FLAT" if site == "aurora" else ""
+    assert {line.partition(" ")[2] for line in lines} == {f"{level} , {modules}".lstrip()}
+    assert one.lines("other") == ["99" if site == "aurora" else "-1"], "a job that asks for no device sees none"
