@@ -22,7 +22,6 @@ import pytest
 
 CPUS = 4  # of each node; more than there are, since tests mostly wait
 PARTITION = "main"
-CLOSED = "closed"  # a partition that takes jobs and never starts one
 PROGRAMS = ("slurmctld", "slurmd", "munged")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
@@ -81,7 +80,6 @@ class Slurm:
             lines.append(f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS}")
         every = f"Nodes={self.nodes[0]}" + "".join(f",{name}" for name in self.nodes[1:])
         lines.append(f"PartitionName={PARTITION} {every} Default=YES MaxTime=INFINITE State=UP")
-        lines.append(f"PartitionName={CLOSED} {every} MaxTime=INFINITE State=DOWN")
         self.config.write_text("\n".join(lines) + "\n")
 
     def start(self) -> None:

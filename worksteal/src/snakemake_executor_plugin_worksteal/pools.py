@@ -24,7 +24,7 @@ from typing import Any
 from .batch import BatchError, BatchSystem, Look, Wish
 from .channel import Channel, ChannelError, Listener
 from .guard import Guard
-from .member import Member, Unassigned, lasts
+from .member import Member, Unassigned, counted, lasts
 from .pool import END_S, PART, POLL_S, Client, PoolError
 from .runner import read_journal
 from .session import FILE, Session
@@ -33,6 +33,7 @@ from .tasks import Result, Task
 # How often the batch system is asked: at first, and at most; and while something is about to end.
 LOOK_S, RARELY_S, OFTEN_S = 1.0, 15.0, 0.5
 GROWTH = 1.5
+SILENT_S = 90.0  # how long a job may run until its agents connect, before that is said
 HELLO_S = 10.0  # how long a pool that has connected may take to say hello
 # How much longer than a pool looks for Snakemake it is waited for, and a job that was cancelled.
 LONGER_S, CANCEL_S = 15.0, 60.0
@@ -351,6 +352,9 @@ class Pools:
 
     def _on_status(self, member: Member, running: int) -> None:
         member.running = running
+        self._count_running()
+
+    def _count_running(self) -> None:
         self.client.running(sum(each.running for each in self._members if each.state == "up"))
 
     def _on_withdrawn(self, member: Member, numbers: list[int], late: bool) -> None:
@@ -411,7 +415,7 @@ class Pools:
                 self._guard.tell("+", member.number)
                 member.state = "queued" if member.state == "submitting" else member.state
                 self._look_at, self._look_s = time.monotonic() + LOOK_S, LOOK_S
-                self.client.log(f"worksteal: {member.name} is submitted: {self.wish.nodes} nodes")
+                self.client.log(f"worksteal: {member.name} is submitted: {counted(self.wish.nodes, 'node')}")
                 if member.cancelled:
                     member.cancelled = False
                     self._cancel([member])
@@ -442,10 +446,13 @@ class Pools:
                 self._hear(member)  # its last words
                 member.link.detach()
             member.why = member.why if member.orderly else str(look)
-            member.state, member.give_up_at = "ending", now + END_S
+            # Where Slurm was not done with a node, what ran there has had that time already.
+            member.state, member.give_up_at = "ending", now + (END_S if member.ends_at is None else 0.0)
             return
         if member.state == "queued" and look.state in ("waits", "unknown") and str(look) != str(before):
-            self.client.log(f"worksteal: {member.name} waits: {look}", warning="eld" in f"{look}")
+            self.client.log(f"worksteal: {member.name} waits: {look}", warning=look.held)
+        if member.state == "queued" and look.state == "runs" and member.ran_at is None:
+            member.ran_at = now
 
     def _see(self, member: Member, now: float) -> None:
         """Deadlines, and what is to happen next with a pool."""
@@ -454,6 +461,13 @@ class Pools:
             self._end_wait(member, wait_s)
         if self._hurry and member.state in ("up", "queued"):
             self._cancel([member])
+        if member.state == "queued" and member.ran_at is not None and now > member.ran_at + SILENT_S:
+            member.ran_at = float("inf")  # said once
+            self.client.log(
+                f"worksteal: {member.name} has begun {SILENT_S:g} s ago, and its agents have not connected yet: can "
+                f"its nodes reach {self.session.address}?{member.said(self.system.work)}",
+                warning=True,
+            )
         if member.state == "up" and member.closing and not member.tasks and not member.parting:
             self._part(member)
         patience = self.session.reconnect_s + LONGER_S
@@ -520,6 +534,7 @@ class Pools:
                     self._finish(member, result)
         left = member.take_all()
         member.state = "ended"
+        self._count_running()
         member.forget_secret()
         if self._guard is not None:
             self._guard.tell("-", member.number)
@@ -539,10 +554,9 @@ class Pools:
         self._last_words = f"{member.name} {how}: {member.why}{said}"
         self._fruitless = 0 if member.finished else self._fruitless + 1
         if self._fruitless > self.policy.restarts and not self._broken:
-            raise PoolError(
-                f"{self._fruitless} batch jobs have ended with no job finished; the last: {self._last_words}"
-            )
-        again = f"; {len(left)} unfinished jobs are handed out again" if left else ""
+            ends = counted(self._fruitless, "batch job")
+            raise PoolError(f"{ends} in a row ended with no job finished; the last: {self._last_words}")
+        again = f"; {counted(len(left), 'unfinished job')} handed out again" if left else ""
         self.client.log(f"worksteal: {self._last_words}{again}", warning=True)
 
     # More, and the end
@@ -573,9 +587,10 @@ class Pools:
         """No further job may be submitted, and tasks are left."""
         number = len(self._unassigned)
         last = f"; {self._last_words}" if self._last_words else ""
+        submitted = counted(len(self._members), "batch job")
         self.client.log(
-            f"worksteal: {number} jobs are left, and {len(self._members)} batch jobs have been submitted, as many as "
-            f"may be (worksteal-pools and worksteal-follow-ups){last}",
+            f"worksteal: {counted(number, 'job')} left, and {submitted} submitted, as many as may be (worksteal-pools and "
+            f"worksteal-follow-ups){last}",
             warning=True,
         )
         self._draining = True
