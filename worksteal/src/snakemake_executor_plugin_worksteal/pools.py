@@ -589,8 +589,8 @@ class Pools:
         last = f"; {self._last_words}" if self._last_words else ""
         submitted = counted(len(self._members), "batch job")
         self.client.log(
-            f"worksteal: {counted(number, 'job')} left, and {submitted} submitted, as many as may be (worksteal-pools and "
-            f"worksteal-follow-ups){last}",
+            f"worksteal: {counted(number, 'job')} left, and {submitted} submitted, as many as may be "
+            f"(worksteal-pools and worksteal-follow-ups){last}",
             warning=True,
         )
         self._draining = True
