@@ -164,3 +164,16 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         batch_system("pbs", tmp_path / "a b")
     with pytest.raises(BatchError, match="needs a walltime"):
         wish_of(None, None)
+
+
+def test_a_pool_with_too_little_time_makes_room(one: Workflow, state: Path):
+    """When nothing that waits fits into its rest, it ends early, and the next one does it."""
+    rule = "rule long:\n    input: expand('{n}.txt', n=range(6))\n    output: 'long.txt'\n    resources: runtime=1\n"
+    one.write(
+        "Snakefile", SIX.replace("range(6))", "range(6)), 'long.txt'", 1) + f"{rule}    shell: 'touch {{output}}'\n"
+    )
+    submitting(one, walltime="00:02:00", margin=57)
+    output = one.run("--config", "seconds=2")
+    assert "pool 1 (PBS job 1.standin) has too little time left for what is to be done, and ends" in output, output
+    assert [job["Exit_status"] for job in jobs(state)] == [0, 0]
+    one.assert_nothing_left()

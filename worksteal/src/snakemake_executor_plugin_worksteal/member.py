@@ -48,6 +48,7 @@ class Member:
     ran_at: float | None = None  # when its job was first seen to run
     ends_at: float | None = None  # when a job that is about to end is taken for one that has
     cancelled: bool = False
+    dismissed: bool = False  # its end is no surprise
     orderly: bool = False  # it has ended as it was asked to
     why: str = ""
     give_up_at: float = 0.0

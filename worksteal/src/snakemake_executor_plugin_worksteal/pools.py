@@ -158,7 +158,7 @@ class Pools:
             except Exception as error:
                 if not (self._stopping or self._broken):
                     self._broken = True
-                    self._cancel(self._members)
+                    self._dismiss(self._members)
                     self.client.broken(error)
 
     def _turn(self) -> None:
@@ -233,6 +233,13 @@ class Pools:
                     member.link.queue(("submit", part))
                 else:
                     takers.remove(member)
+                    self._let_go(member, left_s)
+
+    def _let_go(self, member: Member, left_s: float) -> None:
+        """End a pool that has nothing to do and too little time for all that waits: another one has more."""
+        if not member.tasks and len(self._unassigned) and self._unassigned.best(left_s) is None:
+            self.client.log(f"worksteal: {member.name} has too little time left for what is to be done, and ends")
+            self._part(member)
 
     def _finish(self, member: Member, result: Result) -> None:
         task = member.take(result.id, ended=True)
@@ -290,7 +297,7 @@ class Pools:
         for member in self._members:
             if member.state == "up":
                 member.link.queue(("withdraw", save))
-        self._cancel(member for member in self._members if member.state in ("submitting", "queued"))
+        self._dismiss(member for member in self._members if member.state in ("submitting", "queued"))
 
     # What pools say
 
@@ -359,6 +366,10 @@ class Pools:
 
     def _on_withdrawn(self, member: Member, numbers: list[int], late: bool) -> None:
         tasks = [task for number in numbers if (task := member.take(number)) is not None]
+        if late and member.until is not None:
+            # Clocks differ: what there was too little time for there must not be taken to fit here.
+            least = min((task.needs_s for task in tasks), default=float("inf"))
+            member.until = min(member.until, time.time() + least - 1.0)
         if self._draining:
             self._give_back(tasks)
         else:
@@ -445,7 +456,7 @@ class Pools:
             if member.connected:
                 self._hear(member)  # its last words
                 member.link.detach()
-            member.why = member.why if member.orderly else str(look)
+            member.why = member.why if member.orderly or member.cancelled else str(look)
             # Where Slurm was not done with a node, what ran there has had that time already.
             member.state, member.give_up_at = "ending", now + (END_S if member.ends_at is None else 0.0)
             return
@@ -490,7 +501,7 @@ class Pools:
         if not any(each.state == "up" for each in self._members):
             raise PoolError(problem)
         self.client.log(f"worksteal: {problem}; it is cancelled", warning=True)
-        self._cancel([member])
+        self._dismiss([member])
 
     def _leave(self, member: Member, why: str, patience: float) -> None:
         """Wait for its job to end, and cancel it then."""
@@ -503,6 +514,13 @@ class Pools:
         """Tell a pool to end when all its tasks have."""
         member.parting = member.closing = True
         member.link.queue(("bye", False))
+
+    def _dismiss(self, members: Iterable[Member]) -> None:
+        """Cancel the jobs of pools that are not wanted any more."""
+        members = list(members)
+        for member in members:
+            member.dismissed = True
+        self._cancel(members)
 
     def _cancel(self, members: Iterable[Member]) -> None:
         """Have the batch system end these jobs."""
@@ -538,7 +556,7 @@ class Pools:
         member.forget_secret()
         if self._guard is not None:
             self._guard.tell("-", member.number)
-        mourned = not (member.orderly or member.cancelled or self._stopping or self._broken)
+        mourned = not (member.orderly or member.dismissed or self._stopping or self._broken)
         try:
             if mourned:
                 self._mourn(member, left)
@@ -609,4 +627,4 @@ class Pools:
                 idle.append(member)
                 if member.state == "queued":
                     self.client.log(f"worksteal: {member.name} is cancelled; it had not begun: {member.look}")
-        self._cancel(idle)
+        self._dismiss(idle)
