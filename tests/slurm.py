@@ -6,6 +6,7 @@ nodes, and die with a node. Needs Debian's slurm-wlm and munge (README, "Tests")
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -24,6 +25,11 @@ CPUS = 4  # of each node; more than there are, since tests mostly wait
 PARTITION = "main"
 PROGRAMS = ("slurmctld", "slurmd", "munged")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+
+def end_with_parent() -> None:
+    """In a daemon, before it begins: SIGTERM when the tests are killed (prctl, PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def free_ports(number: int) -> list[int]:
@@ -111,6 +117,7 @@ class Slurm:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
 
     def run(self, *command: str) -> str:
