@@ -16,6 +16,7 @@ from hedflow.features import in_order
 from hedflow.features import module_of as module_of_view
 from hedflow.files import digest, read_json
 from hedflow.improve import find_layout
+from hedflow.loss_kinds import loss_kinds
 from hedflow.models import code_digest_of, sizes
 from hedflow.models import find as find_kind
 from hedflow.provenance import code_digest
@@ -118,7 +119,9 @@ def plan_settings(wildcards):
 
 def plan_code(wildcards):
     """Digests of the code that makes a plan, and that its runs will use."""
-    return [code_digest("hedflow.plan"), code_digest_of(*models_of(wildcards).values())]
+    experiment = CONFIG.experiments[wildcards.experiment]
+    losses = list(loss_kinds()) if experiment.upf else [loss.name for loss in experiment.losses]
+    return [code_digest("hedflow.plan"), code_digest_of(*models_of(wildcards).values(), losses=losses)]
 
 
 def earlier_of(wildcards):

@@ -329,7 +329,9 @@ class Training(Strict):
         "auto", description="Of matrix products. auto = bfloat16 on a GPU that has it, float32 elsewhere."
     )
     compile: Literal["off", "on", "graphs"] = Field(
-        "off", description="torch.compile of the network; graphs: with CUDA graphs too. Takes a minute, then is faster."
+        "off",
+        description="torch.compile of the network; graphs: with CUDA graphs too. Takes a minute, then is faster; with "
+        "runs_per_job above 1 that minute again for each number of runs that are left.",
     )
     deterministic: bool = Field(False, description="Only algorithms that repeat bit for bit, on a GPU too. Slower.")
     runs_per_job: int = Field(

@@ -25,6 +25,11 @@ class LossKind:
     high: float = 50.0
     closed: bool = True
 
+    @property
+    def module(self) -> str:
+        """The module with its code."""
+        return self.implementation.partition(":")[0]
+
     def allows(self, alpha: float | None) -> bool:
         """Whether the loss can be had with this alpha."""
         if alpha is None or not self.alpha:

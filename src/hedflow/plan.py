@@ -223,9 +223,7 @@ def _row(
     asked = {
         **spec,
         "split": {key: value for key, value in deciding.items() if key not in ("experiment", "high_error_z")},
-        "training": training.model_dump(exclude=set(HOW))
-        if find(settings.kind).network
-        else training.model_dump(include=set(ESTIMATOR_KEYS)),
+        "training": _deciding(settings, training),
     }
     part = label if split.kind == "drug_lists" else f"{split.kind}-{label}"
     return {
@@ -245,8 +243,16 @@ def _row(
         "threads": training.threads,
         "ignored": ignored,
         "spec": json.dumps(spec, sort_keys=True),
-        "digest": digest(asked, bundle.digest, code_digest_of(settings))[:16],
+        "digest": digest(asked, bundle.digest, code_digest_of(settings, losses=[loss]))[:16],
     }
+
+
+def _deciding(settings: KindSettings, training: Training) -> dict[str, Any]:
+    """The training settings that decide what is learnt."""
+    if not find(settings.kind).network:
+        return training.model_dump(include=set(ESTIMATOR_KEYS))
+    rollback = training.checkpoints.rollback
+    return training.model_dump(exclude=set(HOW)) | ({"rollback": rollback} if rollback else {})
 
 
 def _from_upf(config: Config, experiment: str, bundle: Bundle) -> list[dict[str, Any]]:

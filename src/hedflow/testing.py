@@ -238,11 +238,18 @@ def _needs_no_seed(trial: Trial) -> str | None:
 
 
 def _counts_weights(trial: Trial) -> str | None:
-    """weights of 1 are no weights"""
-    if find(trial.model.kind).network:
+    """weights of 1 are no weights, and others count if its kind says so"""
+    kind = find(trial.model.kind)
+    if kind.network:
         return None
-    weighted = trial.train(weights=np.ones(len(trial.rows.train)))
-    return _differs(weighted(trial.rows.test), trial.base(trial.rows.test), CLOSE)
+    test, ones = trial.rows.test, np.ones(len(trial.rows.train))
+    if fault := _differs(trial.train(weights=ones)(test), trial.base(test), CLOSE):
+        return fault
+    drugs = trial.bundle.response["drug"].to_numpy()[trial.rows.train]
+    fault = _differs(trial.train(weights=np.where(drugs % 2, 5.0, 1.0))(test), trial.base(test), CLOSE)
+    if kind.weighs:
+        return None if fault else "it predicts the same whatever its training rows weigh; its kind needs weighs=False"
+    return fault and f"its kind says weighs=False, but with weights {fault}"
 
 
 def _legal_parts(trial: Trial) -> Iterator[tuple[str, Bundle, Rows]]:

@@ -58,10 +58,10 @@ def _digest(record: Path) -> str | None:
     return str(found)
 
 
-def take_over(group: str | Path | None, run: str, files: Sequence[str | Path]) -> bool:
-    """Make a run's files those that its group made of it; False if it made none."""
+def take_over(group: str | Path | None, run: str, digest: str, files: Sequence[str | Path]) -> bool:
+    """Make a run's files those that its group made of it; False if it made none, or of another digest."""
     made = [] if not group else [Path(group, run, Path(path).name) for path in files]
-    if not made or not all(path.is_file() for path in made):
+    if not made or not all(path.is_file() for path in made) or _digest(Path(group or "", run, "run.json")) != digest:
         return False
     for source, target in zip(made, files, strict=True):
         Path(target).parent.mkdir(parents=True, exist_ok=True)

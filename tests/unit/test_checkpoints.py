@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -44,13 +45,13 @@ def jobs_of(bundle, folder, count=1):
     return made
 
 
-def stop_after(monkeypatch, batches):
-    """SIGTERM during a certain batch of the next training."""
+def stop_after(monkeypatch, batches, runs=None):
+    """SIGTERM during a certain batch of the next training; with `runs`, of those when only so many are left."""
     seen = iter(range(10_000))
     step = DrugResponse.training_step
 
     def counted(self, *arguments):
-        if next(seen) == batches:
+        if (runs is None or len(self.runs) <= runs) and next(seen) == batches:
             os.kill(os.getpid(), signal.SIGTERM)
         step(self, *arguments)
 
@@ -83,7 +84,9 @@ def test_a_run_that_goes_on_is_the_uninterrupted_one_bit_for_bit(stops, world_bu
     resumed = fit_stack([job], SMALL, training(), "mse")[0]
     same(resumed, whole)
     assert len(resumed.state.resumed) == 1
-    assert not job.folder.exists()  # it is done: nothing to go on from
+    assert job.folder.exists()  # until its result is written down
+    resumed.finish()
+    assert not job.folder.exists()
 
 
 def test_runs_of_a_stack_go_on_each_from_its_own(world_bundle, tmp_path, monkeypatch):
@@ -110,6 +113,7 @@ def test_runs_of_a_stack_go_on_each_from_its_own(world_bundle, tmp_path, monkeyp
 def test_what_a_checkpoint_says(world_bundle, tmp_path):
     job = Job(**{**vars(jobs_of(world_bundle, tmp_path)[0]), "about": {"spec": {"a": 1}, "versions": {"torch": "x"}}})
     trained = fit_stack([job], SMALL, training(when_done="keep", keep=9), "mse")[0]
+    trained.finish()
     facts = [read_json(path) for path in sorted(job.folder.glob("[0-9]*.json"))]
     assert [entry["epoch"] for entry in facts] == [1, 2, 3, 4]  # the last epoch is the run's end
     assert facts[-1]["history"] == trained.history[:4]
@@ -150,7 +154,7 @@ def test_when_a_run_saves(settings, epochs, world_bundle, tmp_path):
 
 def test_a_finished_run_keeps_its_best_weights_alone(world_bundle, tmp_path):
     job = jobs_of(world_bundle, tmp_path)[0]
-    fit_stack([job], SMALL, training(when_done="best"), "mse")
+    fit_stack([job], SMALL, training(when_done="best"), "mse")[0].finish()
     assert [path.name for path in job.folder.iterdir()] == [WEIGHTS]
 
 
@@ -232,7 +236,8 @@ def test_a_half_written_checkpoint_is_none(tmp_path):
     (tmp_path / ".000000030.pt.x.pt").write_bytes(b"half")
     again = folder_of(tmp_path)
     assert again.newest()["step"] == 10
-    assert again.notes == []
+    assert again.notes == ["checkpoint of step 20 is half written; the one before it is used"]
+    assert not (tmp_path / "000000020.pt").exists()
 
 
 def test_a_checkpoint_of_another_digest_is_none_of_the_runs(tmp_path):
@@ -298,6 +303,91 @@ def test_a_run_that_diverges_falls_back_to_its_best_weights(world_bundle, tmp_pa
     assert again.rollbacks > 0
     assert again.rate == rate / 2**again.rollbacks
     assert again.failure is None or again.rollbacks == 3
+    # Its epochs run out before one of them ends well: it has learnt nothing, and is no result.
+    spent = run(1e38, 9)
+    assert spent.rollbacks == 4
+    assert "training diverged in epoch 3" in spent.failure
+
+
+def test_the_record_of_a_run_that_fell_back(world_bundle, tmp_path):
+    """Its history has a gap; what it says of the best epoch is that epoch's."""
+    plan = plan_of(
+        tmp_path, world_bundle, split={"folds": 3, "use_folds": [0]}, training={**QUICK, "checkpoints": {"rollback": 1}}
+    )
+    ends = DrugResponse.on_validation_epoch_end
+
+    def diverges_once(self):
+        if self.runs[0].epoch == 1 and not self.runs[0].rollbacks:
+            self._losses.append((torch.tensor([float("nan")]), (1,)))
+        ends(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DrugResponse, "on_validation_epoch_end", diverges_once)
+        files = {plan["run"].item(): (tmp_path / "p.parquet", tmp_path / "run.json")}
+        train_runs(world_bundle.folder, tmp_path / "plan.parquet", files)
+    record = read_json(tmp_path / "run.json")
+    assert (record["status"], record["rollbacks"]) == ("trained", 1)
+    assert [epoch["epoch"] for epoch in record["history"]] == [0, 2, 3, 4]
+    best = next(epoch for epoch in record["history"] if epoch["epoch"] == record["best"]["epoch"])
+    assert record["best"]["validation_mae"] == best["validation_mae"]
+
+
+def test_runs_of_a_stack_that_are_done_are_saved_too(world_bundle, tmp_path, monkeypatch):
+    """They are not trained again with those that SIGTERM stopped."""
+    jobs = jobs_of(world_bundle, tmp_path, 3)
+    whole = fit_stack([Job(**{**vars(job), "folder": None}) for job in jobs], SMALL, impatient(), "mse")
+    lengths = [len(one.history) for one in whole]
+    assert min(lengths) < max(lengths)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1, runs=2)
+        with pytest.raises(Interrupted) as stopped:
+            fit_stack(jobs, SMALL, impatient(), "mse")
+    assert stopped.value.saved
+    resumed = fit_stack(jobs, SMALL, impatient(), "mse")
+    for run, (a, b) in enumerate(zip(resumed, whole, strict=True)):
+        assert len(a.history) == lengths[run]
+        np.testing.assert_allclose(a.predict(jobs[run].rows.test), b.predict(jobs[run].rows.test), atol=1e-4)
+    monkeypatch.setattr(DrugResponse, "training_step", lambda *_: pytest.fail("trained again"))
+    fit_stack(jobs[lengths.index(min(lengths)) :][:1], SMALL, impatient(), "mse")
+
+
+def impatient():
+    changed = {"epochs": 30, "patience": 1, "learning_rate": 0.03}
+    return Training(**{**QUICK, **changed}, checkpoints={"minutes": 60})
+
+
+def test_a_run_that_was_saved_before_its_validation_goes_on_alone(world_bundle, tmp_path, monkeypatch):
+    """In a stack the shorter run waits with no batch left while the longer one has some: then SIGTERM."""
+    jobs = jobs_of(world_bundle, tmp_path, 2)
+    short, long = (replace(job.rows, train=job.rows.train[:rows]) for job, rows in zip(jobs, (512, 1024), strict=True))
+    jobs = [Job(**{**vars(job), "rows": rows}) for job, rows in zip(jobs, (short, long), strict=True)]
+    whole = fit_stack([Job(**{**vars(jobs[0]), "folder": None})], SMALL, training(), "mse")[0]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)  # of 4, where the short run has 2
+        with pytest.raises(Interrupted):
+            fit_stack(jobs, SMALL, training(), "mse")
+    alone = fit_stack(jobs[:1], SMALL, training(), "mse")[0]
+    assert alone.state.resumed == [2]
+    assert len(alone.history) == len(whole.history)
+    np.testing.assert_allclose(alone.predict(short.test), whole.predict(short.test), atol=1e-5)
+
+
+def test_a_disk_that_takes_no_checkpoint_is_not_called_saved(world_bundle, tmp_path, monkeypatch):
+    job = jobs_of(world_bundle, tmp_path)[0]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(Interrupted, match="not saved, so that it begins anew") as stopped:
+            fit_stack([job], SMALL, training(restart="off"), "mse")
+    assert not stopped.value.saved
+
+
+def test_rollback_decides_a_result_and_what_else_checkpoints_say_does_not(world_bundle, tmp_path):
+    def digest(**checkpoints):
+        changed = {**QUICK, "checkpoints": checkpoints}
+        return plan_of(tmp_path, world_bundle, split={"folds": 3, "use_folds": [0]}, training=changed)["digest"].item()
+
+    assert digest() == digest(minutes=1, keep=7, restart="off") == digest(rollback=0)
+    assert len({digest(), digest(rollback=1), digest(rollback=2)}) == 3
 
 
 # --- a run of the plan in a process of its own
@@ -338,7 +428,7 @@ def test_sigterm_saves_the_run_and_says_to_go_on_later(world_bundle, tmp_path):
             process.send_signal(signal.SIGTERM)
             said = process.communicate(timeout=DEADLINE_S)[1]
         assert process.returncode == GO_ON_LATER, said
-        assert f"{run}: told to end; saved, and goes on from there when it is run again." in said
+        assert f"{run}: told to end; {'' if checkpoints_in(folder) else 'not '}saved" in said
         assert list(out.iterdir()) == []
         saved = [read_json(path) for path in checkpoints_in(folder)]
         histories.append(saved[-1]["history"] if saved else [])

@@ -17,7 +17,7 @@ def fake_xpu(monkeypatch):
         "set_device": lambda device: asked.append(("set_device", device)),
         "empty_cache": lambda: asked.append(("empty_cache", None)),
         "memory_stats": lambda device: {"allocated": 7},
-        "is_bf16_supported": lambda: True,
+        "is_bf16_supported": lambda including_emulation: not including_emulation,
         "get_device_name": lambda device: "Intel Data Center GPU Max 1550",
     }
     for name, answer in answers.items():
@@ -74,7 +74,8 @@ def test_lightning_takes_the_accelerator(fake_xpu):
 
 
 def test_a_device_without_bfloat16(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    """Or which only emulates it."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     cuda = torch.device("cuda")
     assert choose_precision("auto", cuda) == torch.float32
     with pytest.raises(HedflowError, match="precision is bfloat16, which this cuda device has not"):

@@ -41,11 +41,12 @@ def test_what_a_group_has_still_to_train(tmp_path):
 
 def test_a_run_takes_its_files_over(tmp_path):
     group, files = tmp_path / "g0000", [tmp_path / "runs" / "a" / name for name in ("predictions.parquet", "run.json")]
-    assert not take_over(None, "a", files)
-    assert not take_over(group, "a", files)
-    write_json(group / "a" / "run.json", {"x": 1})
-    assert not take_over(group, "a", files)  # only one of the two
+    assert not take_over(None, "a", "d", files)
+    assert not take_over(group, "a", "d", files)
+    write_json(group / "a" / "run.json", {"digest": "d"})
+    assert not take_over(group, "a", "d", files)  # only one of the two
     (group / "a" / "predictions.parquet").write_bytes(b"p")
-    assert take_over(group, "a", files)
+    assert take_over(group, "a", "d", files)
     assert [path.read_bytes() for path in files] == [b"p", (group / "a" / "run.json").read_bytes()]
-    assert take_over(group, "a", files)  # over what was there before
+    assert not take_over(group, "a", "other", files)  # what a group left that was of other runs
+    assert take_over(group, "a", "d", files)  # over what was there before

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from hedflow.models.uno import Uno
+from hedflow.models.dropout import RunDropout
+from hedflow.models.uno import Uno, UnoStack
 
 GENES, DESCRIPTORS, ROWS = 13, 9, 40
 
@@ -99,3 +100,39 @@ def test_dropout_is_for_training_only():
     torch.manual_seed(0)
     assert not torch.equal(network.train()(*inputs), network(*inputs))
     assert torch.equal(network.eval()(*inputs), network(*inputs))
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_with_bfloat16_products_predictions_and_the_gathers_gradient_are_float32(stacked):
+    """bfloat16 has 128 numbers from 0.5 to 1, and adds 1 to 256 in vain."""
+    torch.manual_seed(0)
+    network = Uno(10, 8, 16, 1, 2, 0.0)
+    cells, drugs = torch.randn(100, 10), torch.randn(4, 8)
+    cell, drug = torch.arange(100).repeat(40), torch.arange(4).repeat_interleave(1000)
+
+    def gradient(precision):
+        network.zero_grad()
+        whole = UnoStack([network, network]) if stacked else network
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            if stacked:
+                of = (x.expand(2, -1) for x in (cell, drug))
+                predicted = whole(cells[None], drugs[None], *of, (4000, 4000))[0]
+            else:
+                predicted = whole(cells, drugs, cell, drug)
+        assert predicted.dtype == torch.float32
+        assert len(predicted.detach().unique()) > 350  # of 400 pairs
+        predicted.sum().backward()
+        tower = whole.weights[whole.names.index("drug_tower.0.weight")] if stacked else network.drug_tower[0].weight
+        return (tower.grad[0] if stacked else tower.grad).clone()
+
+    wanted = gradient("float32")
+    assert ((gradient("bfloat16") - wanted).norm() / wanted.norm()) < 0.02
+
+
+def test_dropout_in_bfloat16_keeps_the_mean():
+    dropout = RunDropout(0.1).train()
+    dropout.generators = [torch.Generator().manual_seed(0)]
+    x = torch.rand(2000, 2000).bfloat16() + 0.5
+    found = dropout(x)
+    assert found.dtype == torch.bfloat16
+    assert found.float().mean() / x.float().mean() == pytest.approx(1, abs=1e-3)

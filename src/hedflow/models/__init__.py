@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hedflow import HedflowError
+from hedflow.loss_kinds import loss_kinds
 from hedflow.models.settings import (
     KernelRidgeSettings,
     KindSettings,
@@ -145,13 +146,15 @@ def sizes(manifest: Mapping[str, Any], settings: KindSettings, batch_size: int) 
     return Sizes(manifest["rows"], manifest["cells"], manifest["drugs"], *columns, batch_size)
 
 
-def code_digest_of(*models: KindSettings) -> str:
-    """Digest of the code that trains models of these settings.
+def code_digest_of(*models: KindSettings, losses: Sequence[str] = ()) -> str:
+    """Digest of the code that trains models of these settings, with losses of these names.
 
     Raises:
         HedflowError: the code of a kind is not there.
     """
+    kinds = loss_kinds()
+    own = {kinds[name].module for name in losses if name in kinds} - {"hedflow.losses"}
     try:
-        return code_digest(TRAINING_MODULE, *sorted({find(model.kind).module for model in models}))
+        return code_digest(TRAINING_MODULE, *sorted({find(model.kind).module for model in models} | own))
     except ModuleNotFoundError as error:
         raise HedflowError(f"a kind of model names code that is not there: {error}; mend or remove it.") from None

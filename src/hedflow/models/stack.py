@@ -124,6 +124,11 @@ class Stacked(Stack):
             self.weights[i] = nn.Parameter(weights.data[list(runs)].clone())
 
 
+def wide(x: Tensor) -> Tensor:
+    """In float32, where autocast has made it narrower."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def take(matrix: Tensor, number: Tensor) -> Tensor:
     """Rows of each run's matrix: (runs or 1, n, width), (runs, m) -> (runs, m, width)."""
     runs, width = number.shape[0], matrix.shape[-1]

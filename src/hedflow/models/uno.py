@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from hedflow.models.dropout import RunDropout
 from hedflow.models.settings import UnoSettings
-from hedflow.models.stack import Stack, Stacked, distinct, take
+from hedflow.models.stack import Stack, Stacked, distinct, take, wide
 
 
 def _tower(inputs: int, width: int, depth: int, dropout: float) -> nn.Sequential:
@@ -74,14 +74,17 @@ class Uno(nn.Module):
         of_cell, of_drug = self.join.weight.split(self.width, dim=1)
         from_cell = self._rows(cells, cell, self.cell_tower, of_cell, None)
         from_drug = self._rows(drugs, drug, self.drug_tower, of_drug, self.join.bias)
-        return torch.sigmoid(self.head(from_cell + from_drug)).squeeze(-1)
+        x = self.head[:-1](from_cell + from_drug)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 has 128 numbers from 0.5 to 1: drugs would tie
+            return torch.sigmoid(self.head[-1](wide(x))).squeeze(-1)
 
     def _rows(self, matrix: Tensor, number: Tensor, tower: nn.Module, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The tower's share of the head's first layer, (rows, width)."""
         if not _whole(self, number, matrix):
             values, number = torch.unique(number, return_inverse=True)
             matrix = matrix.index_select(0, values)
-        return functional.linear(tower(matrix), weight, bias).index_select(0, number)
+        # In float32: the gradient of a gather adds up, for a drug over all its rows of the batch.
+        return wide(functional.linear(tower(matrix), weight, bias)).index_select(0, number)
 
     @staticmethod
     def stack(networks: Sequence[Uno]) -> Stack:
@@ -113,7 +116,8 @@ class UnoStack(Stacked):
         *hidden, last = self.head
         for name in hidden:
             x = self.dropout(torch.relu(self.linear(name, x)), sizes)
-        return torch.sigmoid(self.linear(last, x)).squeeze(-1)
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.sigmoid(self.linear(last, wide(x))).squeeze(-1)
 
     def _rows(
         self,
@@ -133,7 +137,7 @@ class UnoStack(Stacked):
         for name in tower:
             x = self.dropout(torch.relu(self.linear(name, x)), counts)
         x = x @ weight.transpose(1, 2)
-        return take(x if bias is None else x + bias[:, None], number)
+        return take(wide(x if bias is None else x + bias[:, None]), number)
 
 
 def build(cell_inputs: int, drug_inputs: int, settings: UnoSettings, start: float = 0.5) -> Uno:

@@ -82,7 +82,8 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         parts = [self.epoch(run).split(self.size)[self.done[run] :] for run in range(len(self.rows))]
         none = torch.empty(0, dtype=torch.int64)
-        for step in range(max(len(part) for part in parts)):
+        # At least one, if an empty one: with none there would be no validation either.
+        for step in range(max(1, *(len(part) for part in parts))):
             yield stack_rows([part[step] if step < len(part) else none for part in parts])
 
 

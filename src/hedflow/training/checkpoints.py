@@ -43,6 +43,7 @@ class CheckpointFolder:
         self.about = about
         self.notes: list[str] = []
         self.saved_at = time.monotonic()
+        self.holds = False  # whether there is a sound one to go on from
 
     def due(self, epoch: int) -> bool:
         """Whether the end of epoch number `epoch` (from 0) is to be saved."""
@@ -53,7 +54,7 @@ class CheckpointFolder:
         """Save a run's state; value: of the monitor, lower is better. False if it could not be written."""
         if self.folder is None:
             return False
-        path = self.folder / f"{state['step']:09d}.pt"
+        path, written = self.folder / f"{state['step']:09d}.pt", False
         try:
             with atomic(path) as temporary:
                 check, size = _write(state, temporary)
@@ -62,15 +63,19 @@ class CheckpointFolder:
             write_json(
                 path.with_suffix(".json"), {**facts, "saved": time.time(), "host": os.uname().nodename, **self.about}
             )
+            written = True
+            self._prune()
         except OSError as error:
-            path.unlink(missing_ok=True)
-            self._say(
-                f"checkpoint of step {state['step']} could not be written ({error.strerror or error}); "
-                f"the one before it stays"
-            )
-            return False
+            reason = error.strerror or error
+            if not written:
+                path.unlink(missing_ok=True)
+                self._say(
+                    f"checkpoint of step {state['step']} could not be written ({reason}); the one before it stays"
+                )
+                return False
+            self._say(f"old checkpoints could not be removed, or links not renewed ({reason})")
+        self.holds = True
         self.saved_at = time.monotonic()
-        self._prune()
         return True
 
     def newest(self, device: str = "cpu") -> dict[str, Any] | None:
@@ -79,11 +84,13 @@ class CheckpointFolder:
         Raises:
             HedflowError: there is none, and `restart` is required.
         """
+        self._clean()
         for facts in reversed(self._all()):
             path = self._path(facts)
             problem = _problem(path, facts)
             if problem is None:
                 state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+                self.holds = True
                 return state
             self._say(f"checkpoint of step {facts['step']} is damaged ({problem}); the one before it is used")
             self._remove(facts)
@@ -94,13 +101,19 @@ class CheckpointFolder:
             )
         return None
 
-    def finish(self, weights: dict[str, Any]) -> None:
-        """The run is done: keep or remove what `when_done` says."""
-        if self.folder is None or self.settings.when_done == "delete":
+    def _clean(self) -> None:
+        """Remove, and say, what a process left that was ended while it saved."""
+        for path in sorted(self.folder.glob("[0-9]*.pt")) if self.folder is not None else ():
+            if not path.with_suffix(".json").exists():
+                self._say(f"checkpoint of step {int(path.stem)} is half written; the one before it is used")
+                path.unlink(missing_ok=True)
+
+    def finish(self, weights: dict[str, Any] | None) -> None:
+        """The run is done: keep or remove what `when_done` says. weights: the best ones; None: it failed."""
+        if self.folder is None or self.settings.when_done != "keep":
             self.clear()
+        if self.folder is None or self.settings.when_done == "delete" or weights is None:
             return
-        if self.settings.when_done == "best":
-            self.clear()
         try:
             with atomic(self.folder / WEIGHTS) as temporary:
                 _write(weights, temporary)
@@ -181,7 +194,10 @@ def _problem(path: Path, facts: dict[str, Any]) -> str | None:
         return "its description cannot be read"
     if not path.is_file():
         return "its file is missing"
-    return None if sha256(path) == facts["sha256"] else "its checksum is another"
+    try:
+        return None if sha256(path) == facts["sha256"] else "its checksum is another"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
 
 
 def _link(path: Path, target: str) -> None:

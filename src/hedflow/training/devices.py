@@ -98,10 +98,11 @@ def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
     Raises:
         HedflowError: the device has no bfloat16.
     """
-    has = {"cuda": torch.cuda.is_bf16_supported, "xpu": torch.xpu.is_bf16_supported}.get(device.type)
+    asked = {"cuda": torch.cuda.is_bf16_supported, "xpu": torch.xpu.is_bf16_supported}.get(device.type)
+    has = asked(including_emulation=False) if asked else None
     if wanted == "auto":
-        return torch.bfloat16 if has is not None and has() else torch.float32
-    if wanted == "bfloat16" and has is not None and not has():
+        return torch.bfloat16 if has else torch.float32
+    if wanted == "bfloat16" and has is False:
         raise HedflowError(f"training.precision is bfloat16, which this {device.type} device has not; use auto.")
     return torch.bfloat16 if wanted == "bfloat16" else torch.float32
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import signal
 import threading
 import warnings
@@ -17,6 +18,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 
 from hedflow import HedflowError
@@ -32,7 +34,7 @@ from hedflow.training.batches import Batches, Ordered
 from hedflow.training.checkpoints import CheckpointFolder
 from hedflow.training.devices import choose_device, choose_precision, placement
 from hedflow.training.inputs import Inputs, make_inputs
-from hedflow.training.module import DrugResponse
+from hedflow.training.module import DrugResponse, Interrupted
 from hedflow.training.state import RunState
 
 PREDICT_ROWS = 65_536
@@ -64,7 +66,12 @@ class Trained:
     state: RunState
     device: torch.device
     precision: torch.dtype
-    notes: list[str]
+    folder: CheckpointFolder
+
+    @property
+    def notes(self) -> list[str]:
+        """What was wrong with its checkpoints."""
+        return self.folder.notes
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -75,6 +82,10 @@ class Trained:
     def parameters(self) -> int:
         """How many weights the network has."""
         return sum(p.numel() for p in self.network.parameters())
+
+    def finish(self) -> None:
+        """What came of it is written down: its checkpoints are kept or removed, as `when_done` says."""
+        self.folder.finish(None if self.state.failure else self.state.best_weights)
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """Predicted AUC (float32) of the response's rows, in their order."""
@@ -87,6 +98,7 @@ class Trained:
             for batch in Ordered([rows], PREDICT_ROWS) if len(rows) else ():
                 of = batch.rows.to(self.device)
                 parts.append(stack(cells, drugs, cell[of], drug[of], batch.sizes)[0].float().cpu())
+        self.network.cpu()  # a group's networks would add up on the device
         predicted: np.ndarray = torch.cat(parts).numpy() if parts else np.empty(0, np.float32)
         return predicted
 
@@ -146,8 +158,14 @@ def fit_stack(
     together = len(going) > 1 and hasattr(type(going[0].network), "stack")
     own = Ear()
     with nullcontext() if ear else own.listening():
-        for stack in [going] if together else [[member] for member in going]:
-            _train(stack, training, loss, device, precision, ear or own)
+        try:
+            for stack in [going] if together else [[member] for member in going]:
+                _train(stack, training, loss, device, precision, ear or own)
+        except Interrupted as interrupted:
+            # Those that are done have left the stack: they need not be trained again.
+            done = [member for member in members if member.state.done and member.state.optimiser is not None]
+            saved = [member.folder.save(member.state.state(member.state.best_weights), math.inf) for member in done]
+            raise Interrupted(interrupted.saved and all(saved)) from None
     return [_finish(member, device, precision) for member in members]
 
 
@@ -198,8 +216,7 @@ def _start(job: Job) -> float:
 def _finish(member: _Member, device: torch.device, precision: torch.dtype) -> Trained:
     if member.state.failure is None:
         member.network.load_state_dict(member.state.best_weights)
-        member.folder.finish(member.state.best_weights)
-    return Trained(member.network, member.job.inputs, member.state, device, precision, member.folder.notes)
+    return Trained(member.network, member.job.inputs, member.state, device, precision, member.folder)
 
 
 def _train(
@@ -223,11 +240,13 @@ def _train(
     )
     if training.compile != "off":
         module.streams = False
+        # Each number of runs that are left, in training and in validation, is compiled for itself.
+        limit = torch._dynamo.config.recompile_limit
+        torch._dynamo.config.recompile_limit = max(limit, 2 * len(members) + limit)
         module.computed = torch.compile(stack, mode="reduce-overhead" if training.compile == "graphs" else None)
     with _quiet():
         trainer = pl.Trainer(
             **placement(device),
-            precision="bf16-mixed" if precision == torch.bfloat16 else "32-true",
             deterministic=training.deterministic,
             max_epochs=-1,
             logger=False,
@@ -239,7 +258,11 @@ def _train(
             callbacks=[ear],
             # One process on one device, wherever it runs: left to itself Lightning would take a Slurm allocation or an
             # MPI launch around it for its own, and start MPI to find out.
-            plugins=[LightningEnvironment()],
+            # And for the precision it would take any GPU for CUDA's.
+            plugins=[
+                LightningEnvironment(),
+                *([MixedPrecision("bf16-mixed", device.type)] if precision == torch.bfloat16 else []),
+            ],
         )
         trainer.fit(module, batches, module.validation)
 
@@ -276,5 +299,6 @@ def _quiet() -> Iterator[None]:
     """Silences Lightning's banners and its advice about loader processes, which there are none of."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        for module in ("pytorch_lightning", "lightning_fabric"):
+            warnings.filterwarnings("ignore", module=module)
         yield

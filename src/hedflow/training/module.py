@@ -23,7 +23,15 @@ LOW_AUC = 0.5
 
 
 class Interrupted(Exception):
-    """The process was told to end; every run of the stack has been saved."""
+    """The process was told to end. saved: whether the state of every run of the stack is on disk."""
+
+    def __init__(self, saved: bool) -> None:
+        super().__init__(
+            "saved, and goes on from there when it is run again"
+            if saved
+            else "not saved, so that it begins anew when it is run again"
+        )
+        self.saved = saved
 
 
 class DrugResponse(pl.LightningModule):
@@ -79,7 +87,7 @@ class DrugResponse(pl.LightningModule):
         self._tie()
         self._started = time.monotonic()
         if self.told():  # what is saved is all that there is
-            raise Interrupted
+            raise Interrupted(all(folder.holds for folder in self.folders))
 
     def _values(self, tensor: Tensor, run: int) -> Tensor:
         return tensor[run if len(tensor) > 1 else 0]
@@ -91,6 +99,8 @@ class DrugResponse(pl.LightningModule):
         seed_dropout(self.network, self._generators)
 
     def training_step(self, batch: Batch, _: int) -> None:
+        if not any(batch.sizes):  # all runs were saved at the end of an epoch that was not validated yet
+            return
         self._seed()
         y = take(self.auc[..., None], batch.rows).squeeze(-1)
         losses = self.loss(y, self(batch), self._weights(batch))
@@ -126,13 +136,13 @@ class DrugResponse(pl.LightningModule):
     def _interrupt(self) -> None:
         self._note_losses()
         self._clock()
-        for number, run in enumerate(self.runs):
-            self._save(number, run)
-        raise Interrupted
+        saved = [self._save(number, run) for number, run in enumerate(self.runs)]
+        raise Interrupted(all(saved))
 
-    def _save(self, number: int, run: RunState) -> None:
-        value = run.history[-1][run.monitor] if run.history else math.inf
-        self.folders[number].save(run.state(self.network.state_of(number)), value)
+    def _save(self, number: int, run: RunState) -> bool:
+        # In the middle of an epoch its weights are none that were validated.
+        value = run.history[-1][run.monitor] if run.history and not run.batch else math.inf
+        return self.folders[number].save(run.state(self.network.state_of(number)), value)
 
     def on_validation_model_zero_grad(self) -> None:
         """Lightning would drop the gradients, of which the runs' optimisers hold views."""
@@ -164,15 +174,15 @@ class DrugResponse(pl.LightningModule):
             # Without a potent (or any other) pair to validate on, the two metrics are one.
             balanced = mae if math.isnan(low) or math.isnan(rest) else (low + rest) / 2
             train = float(run.losses.mean())
-            if math.isfinite(mae) and math.isfinite(train):
-                metrics = {"validation_mae": mae, "validation_balanced_mae": balanced}
-                if own:
-                    metrics["validation_loss"] = own[number]
+            metrics = {"validation_mae": mae, "validation_balanced_mae": balanced}
+            if own:
+                metrics["validation_loss"] = own[number]
+            if all(map(math.isfinite, (mae, train, metrics[run.monitor]))):
                 run.end_epoch(metrics, self.network.state_of(number) if run.would_be_best(metrics) else None)
                 continue
             problem = (
-                f"training diverged in epoch {run.epoch}: loss {train}, validation MAE {mae}; use a lower "
-                "learning_rate or more warmup_epochs"
+                f"training diverged in epoch {run.epoch}: loss {train}, {run.monitor.replace('_', ' ')} "
+                f"{metrics[run.monitor]}; use a lower learning_rate or more warmup_epochs"
             )
             if run.fall_back(run.settings.checkpoints.rollback, problem):
                 self.network.load(number, run.best_weights)

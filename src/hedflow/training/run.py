@@ -49,13 +49,17 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of it: the predictions of rows, what the record says of it, seconds of its training, rows trained."""
+    """What came of it: the predictions of rows, what the record says of it, seconds of its training, rows trained.
+
+    finish: called once it is written down.
+    """
 
     predict: Callable[[np.ndarray], np.ndarray]
     about: dict[str, Any]
     seconds: float
     rows: int
     device: torch.device
+    finish: Callable[[], None] = lambda: None
 
 
 def train_run(
@@ -94,30 +98,19 @@ def train_runs(
     Args:
         files: by run, its predictions and its record. checkpoints: by run, its folder of them.
     """
-    ear = Ear()
-    with ear.listening():
-        _train_runs(bundle, plan, files, checkpoints or {}, ear)
-
-
-def _train_runs(
-    bundle: str | Path,
-    plan: str | Path,
-    files: Mapping[str, tuple[Path, Path]],
-    checkpoints: Mapping[str, str | Path | None],
-    ear: Ear,
-) -> None:
     started, opened = time.monotonic(), open_bundle(bundle)
     specs = {name: _plan_row(plan, name) for name in files}
     model, training, loss = _shared(specs)
     torch.set_num_threads(training.threads)
     runs = [_ready(name, digest, spec, opened, training) for name, (digest, spec) in specs.items()]
     if isinstance(model, ModelSettings) and find(model.kind).network:
-        outcomes = _train_networks(runs, model, training, loss, checkpoints, ear)
+        outcomes = _train_networks(runs, model, training, loss, checkpoints or {})
     else:
         outcomes = [_train_estimator(run, model, training) for run in runs]
     load = (time.monotonic() - started - sum(outcome.seconds for outcome in outcomes)) / len(runs)
     for run, outcome in zip(runs, outcomes, strict=True):
         _write(run, outcome, {"load": max(load, 0.0), "together": len(runs)}, *files[run.name])
+        outcome.finish()
 
 
 def _shared(specs: Mapping[str, tuple[str, dict[str, Any]]]) -> tuple[KindSettings, Training, str]:
@@ -142,9 +135,21 @@ def _train_networks(
     training: Training,
     loss: str,
     checkpoints: Mapping[str, str | Path | None],
-    ear: Ear,
 ) -> list[_Outcome]:
     """Raises: SystemExit with `GO_ON_LATER` after SIGTERM."""
+    ear = Ear()
+    with ear.listening():
+        jobs = _jobs(runs, model, checkpoints)
+        try:
+            trained = fit_stack(jobs, model, training, loss, ear)
+        except Interrupted as interrupted:
+            names = ", ".join(run.name for run in runs)
+            print(f"{names}: told to end; {interrupted}.", file=sys.stderr, flush=True)
+            raise SystemExit(GO_ON_LATER) from None
+    return [_outcome(job, one) for job, one in zip(jobs, trained, strict=True)]
+
+
+def _jobs(runs: list[_Run], model: ModelSettings, checkpoints: Mapping[str, str | Path | None]) -> list[Job]:
     jobs = []
     for run in runs:
         inputs = make_inputs(run.bundle, run.rows, model, run.spec.get("weights"))
@@ -153,18 +158,13 @@ def _train_networks(
         folder = None if where is None else Path(where)
         inputs = align_inputs(inputs, run.bundle, run.alignment)
         jobs.append(Job(run.name, run.rows, inputs, run.spec["alpha"], run.spec["seed"], run.digest, about, folder))
-    try:
-        trained = fit_stack(jobs, model, training, loss, ear)
-    except Interrupted:
-        names = ", ".join(run.name for run in runs)
-        print(f"{names}: told to end; saved, and goes on from there when it is run again.", file=sys.stderr, flush=True)
-        raise SystemExit(GO_ON_LATER) from None
-    return [_outcome(job, one) for job, one in zip(jobs, trained, strict=True)]
+    return jobs
 
 
 def _outcome(job: Job, trained: Trained) -> _Outcome:
     state, rows = trained.state, len(job.rows.train)
-    best = state.history[state.best_epoch] if state.best_epoch >= 0 else {}
+    # Not by place: an epoch that diverged is in no history.
+    best = next((entry for entry in state.history if entry["epoch"] == state.best_epoch), {})
     about = {
         "status": "failed" if state.failure else "trained",
         "reason": state.failure,
@@ -184,8 +184,8 @@ def _outcome(job: Job, trained: Trained) -> _Outcome:
         "notes": trained.notes,
         "precision": str(trained.precision).removeprefix("torch."),
     }
-    passed = len(state.history) * min(rows, state.settings.epoch_rows or rows)
-    return _Outcome(trained.predict, about, state.seconds, passed, trained.device)
+    passed = state.epoch * min(rows, state.settings.epoch_rows or rows)
+    return _Outcome(trained.predict, about, state.seconds, passed, trained.device, trained.finish)
 
 
 def _train_estimator(run: _Run, model: KindSettings, training: Training) -> _Outcome:

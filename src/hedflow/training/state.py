@@ -113,6 +113,9 @@ class RunState:
         self.rollbacks, self.rate = self.rollbacks + 1, self.rate / 2
         self.epoch, self.batch, self.losses = self.epoch + 1, 0, self.losses[:0]
         self.optimiser = self.plateau = None
+        if self.done and self.best_epoch < 0:  # nothing is left to try, and nothing was learnt
+            self.failure = problem
+            return False
         return True
 
     def would_be_best(self, metrics: dict[str, float]) -> bool:
@@ -128,7 +131,8 @@ class RunState:
         self.history.append({"epoch": self.epoch, "loss": float(self.losses.mean()), **metrics, "rate": rate})
         if weights is not None:
             self.best, self.best_epoch, self.best_weights = metrics[self.monitor], self.epoch, weights
-        self.plateau.step(metrics[self.monitor])
+        if self.epoch >= self._warm:
+            self.plateau.step(metrics[self.monitor])
         self.epoch, self.batch, self.losses = self.epoch + 1, 0, self.losses[:0]
 
     def state(self, weights: dict[str, Tensor]) -> dict[str, Any]:
