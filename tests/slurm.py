@@ -6,6 +6,7 @@ nodes, and die with a node. Needs Debian's slurm-wlm and munge (README, "Tests")
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -22,9 +23,13 @@ import pytest
 
 CPUS = 4  # of each node; more than there are, since tests mostly wait
 PARTITION = "main"
-CLOSED = "closed"  # a partition that takes jobs and never starts one
 PROGRAMS = ("slurmctld", "slurmd", "munged")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+
+def end_with_parent() -> None:
+    """In a daemon, before it begins: SIGTERM when the tests are killed (prctl, PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def free_ports(number: int) -> list[int]:
@@ -81,7 +86,6 @@ class Slurm:
             lines.append(f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS}")
         every = f"Nodes={self.nodes[0]}" + "".join(f",{name}" for name in self.nodes[1:])
         lines.append(f"PartitionName={PARTITION} {every} Default=YES MaxTime=INFINITE State=UP")
-        lines.append(f"PartitionName={CLOSED} {every} MaxTime=INFINITE State=DOWN")
         self.config.write_text("\n".join(lines) + "\n")
 
     def start(self) -> None:
@@ -113,6 +117,7 @@ class Slurm:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
 
     def run(self, *command: str) -> str:

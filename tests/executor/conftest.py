@@ -66,7 +66,7 @@ class Workflow:
         """Run Snakemake to its end and check that it succeeded, or failed; its output."""
         process = self.start(*arguments)
         try:
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=240)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             pytest.fail(f"Snakemake did not end:\n{process.communicate()[0]}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pbs
+import psutil
 import pytest
 from conftest import Workflow, wait_for
 from snakemake_executor_plugin_worksteal.batch import BatchError, batch_system, directives, wish_of
@@ -81,8 +82,8 @@ def test_cores_of_shared_nodes(one: Workflow, state: Path):
 
 def test_the_walltime_of_pbs(one: Workflow, state: Path):
     """qstat says when the job ends: what runs is told to end before, and a second job does the rest."""
-    submitting(one, walltime="00:00:30", margin=22)
-    output = one.run("--config", "seconds=3")
+    submitting(one, walltime="00:00:45", margin=30, slots=1)
+    output = one.run("--config", "seconds=4")
     assert "the time of pool 1 (PBS job 1.standin) ends at" in output, output
     assert len(jobs(state)) > 1
     assert {job["Exit_status"] for job in jobs(state)} == {0}, "no job is ended by PBS"
@@ -90,16 +91,20 @@ def test_the_walltime_of_pbs(one: Workflow, state: Path):
     one.assert_nothing_left()
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
-def test_snakemake_is_stopped(one: Workflow, state: Path, sign: signal.Signals):
-    """The batch job is deleted, or ends because Snakemake is gone."""
+@pytest.mark.parametrize("how", ["Ctrl-C", "killed", "killed with its guard"])
+def test_snakemake_is_stopped(one: Workflow, state: Path, how: str):
+    """The batch job is deleted, or ends by itself because Snakemake is gone."""
     process = one.start("--config", "seconds=60")
-    wait_for(lambda: len(one.lines("begun")) == 2)
-    process.send_signal(sign)
-    output, _ = process.communicate(timeout=60)
+    wait_for(lambda: len(one.lines("begun")) == 2, 240)
+    if how == "killed with its guard":
+        (guard,) = (child for child in psutil.Process(process.pid).children() if "guard" in " ".join(child.cmdline()))
+        guard.kill()
+    process.send_signal(signal.SIGINT if how == "Ctrl-C" else signal.SIGKILL)
+    output, _ = process.communicate(timeout=240)
     assert "Traceback" not in output, output
     one.assert_nothing_left()
     wait_for(lambda: [job["job_state"] for job in jobs(state)] == ["F"])
+    assert jobs(state)[0].get("deleted", False) == (how == "killed"), "else it ended by itself"
 
 
 @pytest.mark.parametrize(
@@ -131,9 +136,9 @@ def test_a_job_that_never_starts(one: Workflow, state: Path, settings, reason):
 def test_a_job_that_pbs_kills(one: Workflow, state: Path):
     """Is reported with PBS's comment, and another one does the rest."""
     process = one.start("--config", "seconds=0.5")
-    wait_for(lambda: len(one.lines("begun")) >= 3)
+    wait_for(lambda: len(one.lines("begun")) >= 3, 240)
     pbs.end(jobs(state)[0]["session_id"])
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     assert re.search(r"pool 1 \(PBS job 1.standin\) has ended: finished, Job run on .*; exit status", output), output
     assert set(one.lines("ended")) == {str(n) for n in range(6)}
@@ -164,3 +169,16 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         batch_system("pbs", tmp_path / "a b")
     with pytest.raises(BatchError, match="needs a walltime"):
         wish_of(None, None)
+
+
+def test_a_pool_with_too_little_time_makes_room(one: Workflow, state: Path):
+    """When nothing that waits fits into its rest, it ends early, and the next one does it."""
+    rule = "rule long:\n    input: expand('{n}.txt', n=range(6))\n    output: 'long.txt'\n    resources: runtime=1\n"
+    one.write(
+        "Snakefile", SIX.replace("range(6))", "range(6)), 'long.txt'", 1) + f"{rule}    shell: 'touch {{output}}'\n"
+    )
+    submitting(one, walltime="00:02:00", margin=57)
+    output = one.run("--config", "seconds=2")
+    assert "pool 1 (PBS job 1.standin) has too little time left for what is to be done, and ends" in output, output
+    assert [job["Exit_status"] for job in jobs(state)] == [0, 0]
+    one.assert_nothing_left()

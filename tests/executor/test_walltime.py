@@ -82,7 +82,7 @@ def test_the_end_of_the_walltime(workflow):
     slots[-1] = "4"
     workflow.pool = (*slots,)
     config = ("--keep-going", "--config", "minutes=30", "seconds=300")
-    output = workflow.run("--worksteal-walltime", "0:00:20", "--worksteal-margin", "12", *config, fails=True)
+    output = workflow.run("--worksteal-walltime", "0:00:25", "--worksteal-margin", "12", *config, fails=True)
     check_first(workflow, output)
     check_second(workflow)
 
@@ -91,13 +91,13 @@ def test_snakemake_inside_an_allocation_of_slurm(slurm: Slurm, one: Workflow):
     """Two nodes, one agent each, found by themselves; Slurm says when the allocation ends."""
     write(one)
     one.environment = slurm.environment
-    one.pool = ("--worksteal-slots", "2", "--worksteal-margin", "50")
+    one.pool = ("--worksteal-slots", "2", "--worksteal-margin", "38")
     words = one.command("--keep-going", "--config", "minutes=30", "seconds=300")
     one.write("job.sh", f"#!/bin/bash\ncd {one.folder}\nexec {' '.join(words)}\n")
     slurm.run(
         "sbatch", "-N2", "--ntasks-per-node=1", "--exclusive", "-t1", "-o", f"{one.folder}/out", f"{one.folder}/job.sh"
     )
-    slurm.wait_for(lambda: not slurm.jobs(), "the job does not end", 60)
+    slurm.wait_for(lambda: not slurm.jobs(), "the job does not end", 120)
     output = (one.folder / "out").read_text()
     assert "worksteal: 2 nodes" in output, output
     assert "launcher: mpiexec" in output, output

@@ -43,6 +43,11 @@ class Look(NamedTuple):
     word: str
     reason: str
 
+    @property
+    def held(self) -> bool:
+        """Whether somebody has to let the job go first."""
+        return "held" in f"{self.word} {self.reason}".lower()
+
     def __str__(self) -> str:
         return ", ".join(part for part in (self.word, self.reason) if part) or "not known to the batch system"
 

@@ -45,8 +45,10 @@ class Member:
     closing: bool = False  # it takes no more
     parting: bool = False  # it has been told to end
     lost_at: float | None = None
+    ran_at: float | None = None  # when its job was first seen to run
     ends_at: float | None = None  # when a job that is about to end is taken for one that has
     cancelled: bool = False
+    dismissed: bool = False  # its end is no surprise
     orderly: bool = False  # it has ended as it was asked to
     why: str = ""
     give_up_at: float = 0.0
@@ -168,6 +170,11 @@ class Unassigned:
         self._heaps.clear()
         self._size = 0
         return tasks
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def lasts(seconds: float) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 from .batch import BatchError, BatchSystem, Look, Wish
 from .channel import Channel, ChannelError, Listener
 from .guard import Guard
-from .member import Member, Unassigned, lasts
+from .member import Member, Unassigned, counted, lasts
 from .pool import END_S, PART, POLL_S, Client, PoolError
 from .runner import read_journal
 from .session import FILE, Session
@@ -33,6 +33,7 @@ from .tasks import Result, Task
 # How often the batch system is asked: at first, and at most; and while something is about to end.
 LOOK_S, RARELY_S, OFTEN_S = 1.0, 15.0, 0.5
 GROWTH = 1.5
+SILENT_S = 90.0  # how long a job may run until its agents connect, before that is said
 HELLO_S = 10.0  # how long a pool that has connected may take to say hello
 # How much longer than a pool looks for Snakemake it is waited for, and a job that was cancelled.
 LONGER_S, CANCEL_S = 15.0, 60.0
@@ -157,7 +158,7 @@ class Pools:
             except Exception as error:
                 if not (self._stopping or self._broken):
                     self._broken = True
-                    self._cancel(self._members)
+                    self._dismiss(self._members)
                     self.client.broken(error)
 
     def _turn(self) -> None:
@@ -232,6 +233,13 @@ class Pools:
                     member.link.queue(("submit", part))
                 else:
                     takers.remove(member)
+                    self._let_go(member, left_s)
+
+    def _let_go(self, member: Member, left_s: float) -> None:
+        """End a pool that has nothing to do and too little time for all that waits: another one has more."""
+        if not member.tasks and len(self._unassigned) and self._unassigned.best(left_s) is None:
+            self.client.log(f"worksteal: {member.name} has too little time left for what is to be done, and ends")
+            self._part(member)
 
     def _finish(self, member: Member, result: Result) -> None:
         task = member.take(result.id, ended=True)
@@ -289,7 +297,7 @@ class Pools:
         for member in self._members:
             if member.state == "up":
                 member.link.queue(("withdraw", save))
-        self._cancel(member for member in self._members if member.state in ("submitting", "queued"))
+        self._dismiss(member for member in self._members if member.state in ("submitting", "queued"))
 
     # What pools say
 
@@ -351,10 +359,17 @@ class Pools:
 
     def _on_status(self, member: Member, running: int) -> None:
         member.running = running
+        self._count_running()
+
+    def _count_running(self) -> None:
         self.client.running(sum(each.running for each in self._members if each.state == "up"))
 
     def _on_withdrawn(self, member: Member, numbers: list[int], late: bool) -> None:
         tasks = [task for number in numbers if (task := member.take(number)) is not None]
+        if late and member.until is not None:
+            # Clocks differ: what there was too little time for there must not be taken to fit here.
+            least = min((task.needs_s for task in tasks), default=float("inf"))
+            member.until = min(member.until, time.time() + least - 1.0)
         if self._draining:
             self._give_back(tasks)
         else:
@@ -411,7 +426,7 @@ class Pools:
                 self._guard.tell("+", member.number)
                 member.state = "queued" if member.state == "submitting" else member.state
                 self._look_at, self._look_s = time.monotonic() + LOOK_S, LOOK_S
-                self.client.log(f"worksteal: {member.name} is submitted: {self.wish.nodes} nodes")
+                self.client.log(f"worksteal: {member.name} is submitted: {counted(self.wish.nodes, 'node')}")
                 if member.cancelled:
                     member.cancelled = False
                     self._cancel([member])
@@ -441,11 +456,14 @@ class Pools:
             if member.connected:
                 self._hear(member)  # its last words
                 member.link.detach()
-            member.why = member.why if member.orderly else str(look)
-            member.state, member.give_up_at = "ending", now + END_S
+            member.why = member.why if member.orderly or member.cancelled else str(look)
+            # Where Slurm was not done with a node, what ran there has had that time already.
+            member.state, member.give_up_at = "ending", now + (END_S if member.ends_at is None else 0.0)
             return
         if member.state == "queued" and look.state in ("waits", "unknown") and str(look) != str(before):
-            self.client.log(f"worksteal: {member.name} waits: {look}", warning="eld" in f"{look}")
+            self.client.log(f"worksteal: {member.name} waits: {look}", warning=look.held)
+        if member.state == "queued" and look.state == "runs" and member.ran_at is None:
+            member.ran_at = now
 
     def _see(self, member: Member, now: float) -> None:
         """Deadlines, and what is to happen next with a pool."""
@@ -454,6 +472,13 @@ class Pools:
             self._end_wait(member, wait_s)
         if self._hurry and member.state in ("up", "queued"):
             self._cancel([member])
+        if member.state == "queued" and member.ran_at is not None and now > member.ran_at + SILENT_S:
+            member.ran_at = float("inf")  # said once
+            self.client.log(
+                f"worksteal: {member.name} has begun {SILENT_S:g} s ago, and its agents have not connected yet: can "
+                f"its nodes reach {self.session.address}?{member.said(self.system.work)}",
+                warning=True,
+            )
         if member.state == "up" and member.closing and not member.tasks and not member.parting:
             self._part(member)
         patience = self.session.reconnect_s + LONGER_S
@@ -476,7 +501,7 @@ class Pools:
         if not any(each.state == "up" for each in self._members):
             raise PoolError(problem)
         self.client.log(f"worksteal: {problem}; it is cancelled", warning=True)
-        self._cancel([member])
+        self._dismiss([member])
 
     def _leave(self, member: Member, why: str, patience: float) -> None:
         """Wait for its job to end, and cancel it then."""
@@ -489,6 +514,13 @@ class Pools:
         """Tell a pool to end when all its tasks have."""
         member.parting = member.closing = True
         member.link.queue(("bye", False))
+
+    def _dismiss(self, members: Iterable[Member]) -> None:
+        """Cancel the jobs of pools that are not wanted any more."""
+        members = list(members)
+        for member in members:
+            member.dismissed = True
+        self._cancel(members)
 
     def _cancel(self, members: Iterable[Member]) -> None:
         """Have the batch system end these jobs."""
@@ -520,10 +552,11 @@ class Pools:
                     self._finish(member, result)
         left = member.take_all()
         member.state = "ended"
+        self._count_running()
         member.forget_secret()
         if self._guard is not None:
             self._guard.tell("-", member.number)
-        mourned = not (member.orderly or member.cancelled or self._stopping or self._broken)
+        mourned = not (member.orderly or member.dismissed or self._stopping or self._broken)
         try:
             if mourned:
                 self._mourn(member, left)
@@ -539,10 +572,9 @@ class Pools:
         self._last_words = f"{member.name} {how}: {member.why}{said}"
         self._fruitless = 0 if member.finished else self._fruitless + 1
         if self._fruitless > self.policy.restarts and not self._broken:
-            raise PoolError(
-                f"{self._fruitless} batch jobs have ended with no job finished; the last: {self._last_words}"
-            )
-        again = f"; {len(left)} unfinished jobs are handed out again" if left else ""
+            ends = counted(self._fruitless, "batch job")
+            raise PoolError(f"{ends} in a row ended with no job finished; the last: {self._last_words}")
+        again = f"; {counted(len(left), 'unfinished job')} handed out again" if left else ""
         self.client.log(f"worksteal: {self._last_words}{again}", warning=True)
 
     # More, and the end
@@ -573,9 +605,10 @@ class Pools:
         """No further job may be submitted, and tasks are left."""
         number = len(self._unassigned)
         last = f"; {self._last_words}" if self._last_words else ""
+        submitted = counted(len(self._members), "batch job")
         self.client.log(
-            f"worksteal: {number} jobs are left, and {len(self._members)} batch jobs have been submitted, as many as "
-            f"may be (worksteal-pools and worksteal-follow-ups){last}",
+            f"worksteal: {counted(number, 'job')} left, and {submitted} submitted, as many as may be "
+            f"(worksteal-pools and worksteal-follow-ups){last}",
             warning=True,
         )
         self._draining = True
@@ -594,4 +627,4 @@ class Pools:
                 idle.append(member)
                 if member.state == "queued":
                     self.client.log(f"worksteal: {member.name} is cancelled; it had not begun: {member.look}")
-        self._cancel(idle)
+        self._dismiss(idle)

@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> None:
     folder = Path(arguments[0])
     try:
         session = read_session(folder)
-        environment = task_environment(os.environ, session.environment, same_machine=False)
+        # What the batch system has set here counts, such as the devices that this job may use.
+        environment = {**task_environment({}, session.environment, same_machine=False), **os.environ}
         for name in FOR_THE_SCRIPT_ONLY:
             environment.pop(name, None)
         if session.preamble:
