@@ -47,8 +47,10 @@ def draw_load(pools: list[dict[str, Any]], path: str | Path) -> None:
         for axis, pool in zip(list(drawn.axes), shown, strict=True):
             _panel(axis, pool)
         drawn.axes[-1].set_xlabel("seconds since the start of the pool")
-        handles, labels = drawn.axes[-1].get_legend_handles_labels()
-        drawn.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=10)
+        named = {
+            name: mark for axis in drawn.axes for mark, name in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        drawn.legend(named.values(), named.keys(), loc="outside lower center", ncols=6, frameon=False, fontsize=10)
         if len(pools) > len(shown):
             drawn.suptitle(f"The last {len(shown)} of {len(pools)} pools", fontsize=11)
 
@@ -63,7 +65,8 @@ def _panel(axis: Axes, pool: dict[str, Any]) -> None:
     axis.axvspan(0, pool["ramp_up_s"] or 0, color="0.82", linewidth=0, zorder=0, label="ramp-up")
     axis.axvspan(wall - (pool["tail_s"] or 0), wall, color="0.91", linewidth=0, zorder=0, label="tail")
     spans = [(start, end - start) for start, end in pool["phases"].get("staging", {}).get("spans", [])]
-    axis.broken_barh(spans, (0, 1.12 * cores), color=STAGING, alpha=0.5, linewidth=1.5, label="staging")
+    if spans:
+        axis.broken_barh(spans, (0, 1.12 * cores), color=STAGING, alpha=0.5, linewidth=1.5, label="staging")
     axis.set(xlim=(0, wall), ylim=(0, 1.12 * cores), ylabel="running jobs, busy cores")
     axis.set_title(said(pool), loc="left", fontsize=11)
     axis.locator_params(axis="y", integer=True)
