@@ -16,7 +16,7 @@ from hedflow.features import in_order
 from hedflow.features import module_of as module_of_view
 from hedflow.files import digest, read_json
 from hedflow.improve import find_layout
-from hedflow.loss_kinds import loss_kinds
+from hedflow.loss_kinds import loss_kinds, loss_mb
 from hedflow.models import code_digest_of, sizes
 from hedflow.models import find as find_kind
 from hedflow.provenance import code_digest
@@ -171,12 +171,13 @@ def read_manifest(path, mtime_ns):
 
 
 def training_memory(wildcards):
-    """MB that a run may use, as its kind of model estimates it."""
+    """MB that a run may use, as its kind of model estimates it, and its loss."""
     spec = json.loads(plan_row(wildcards).spec)
     path = f"{RESULTS}/bundle/manifest.json"
     model = parse_model(spec["model"])
     manifest = read_manifest(path, Path(path).stat().st_mtime_ns)
-    return model.memory_mb(sizes(manifest, model, spec["training"]["batch_size"]))
+    batch = spec["training"]["batch_size"]
+    return model.memory_mb(sizes(manifest, model, batch)) + loss_mb(spec["loss"], batch)
 
 
 @functools.lru_cache

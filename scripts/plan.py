@@ -5,7 +5,7 @@ from pathlib import Path
 from hedflow.bundle import open_bundle
 from hedflow.config import parse_config
 from hedflow.files import write_parquet
-from hedflow.plan import MADE_FROM, made_from, make_plan, summary
+from hedflow.plan import MADE_FROM, made_from, make_plan, plan_files, summary
 from hedflow.script import job
 from hedflow.splits import empty_ranges
 
@@ -14,6 +14,8 @@ with job(snakemake):
     config, experiment = parse_config(snakemake.config), snakemake.wildcards.experiment
     earlier = Path(snakemake.input.earlier[0]).parent if snakemake.input.earlier else None
     plan = make_plan(config, experiment, bundle, earlier)
-    plan.attrs[MADE_FROM] = made_from([snakemake.params.settings, snakemake.params.code], bundle)
+    plan.attrs[MADE_FROM] = made_from(
+        [snakemake.params.settings, snakemake.params.code], bundle, plan_files(config, experiment, earlier)
+    )
     write_parquet(snakemake.output[0], plan)
     print(summary(plan, empty_ranges(config.experiments[experiment].split, bundle)))

@@ -551,6 +551,11 @@ class Experiment(Strict):
                 "second_step is made from the axes of its first step, and this one is a UPF file; write it as an "
                 "experiment of its own: split: {kind: high_error, experiment: ...}, or weigh: {experiment: ...}"
             )
+        if self.second_step is not None and self.weigh is not None and "weigh" in self.second_step.arms:
+            raise ValueError(
+                "second_step has the arm weigh, and this experiment weighs the drugs of another one already; leave one "
+                "of the two out, or set second_step: {arms: [move]}"
+            )
         return self
 
     @property
@@ -566,7 +571,8 @@ class Experiment(Strict):
         asked: dict[str, Any] = {"experiment": name, "high_error_z": step.high_error_z}
         changes: dict[str, dict[str, Any]] = {
             "move": {
-                "split": Split(kind="high_error", validation=self.split.validation, seed=self.split.seed, **asked)
+                "split": Split(kind="high_error", validation=self.split.validation, seed=self.split.seed, **asked),
+                "weigh": None,  # what it holds out is its own high error drugs
             },
             "weigh": {"weigh": Weigh(factors=step.factors, **asked)},
         }
@@ -575,7 +581,8 @@ class Experiment(Strict):
             "losses": step.losses or self.losses,
             "seeds": step.seeds or [seed + max(self.seeds) + 1 - min(self.seeds) for seed in self.seeds],
         }
-        return {f"{name}_{arm}": self.model_copy(update={**common, **changes[arm]}) for arm in dict.fromkeys(step.arms)}
+        copies = {arm: self.model_copy(update={**common, **changes[arm]}) for arm in dict.fromkeys(step.arms)}
+        return {f"{name}_{arm}": Experiment.model_validate(copy.model_dump()) for arm, copy in copies.items()}
 
 
 class Analysis(Strict):

@@ -14,7 +14,7 @@ from hedflow.config import Config
 from hedflow.estimate import estimate
 from hedflow.estimate_words import said, together
 from hedflow.machine import this_machine
-from hedflow.plan import MADE_FROM, likely_plan, made_from, summary
+from hedflow.plan import MADE_FROM, likely_plan, made_from, plan_files, summary
 from hedflow.splits import empty_ranges
 
 
@@ -35,7 +35,7 @@ def estimates(config: Config, asked: Mapping[str, Sequence[Any]], cores: int | N
     lines, found = [], []
     for name in config.experiments:
         try:
-            plan, word = _plan(config, name, asked[name], bundle)
+            plan, word = current_plan(config, name, asked[name], bundle)
             found.append(estimate(plan, results, machine, bundle))
             lines.append(said(found[-1], summary(plan, empty_ranges(config.experiments[name].split, bundle)) + word))
         except Exception as error:  # a word about the plan must not keep anyone from the dry run itself
@@ -43,11 +43,13 @@ def estimates(config: Config, asked: Mapping[str, Sequence[Any]], cores: int | N
     return "\n".join(lines + ([together(found)] if len(found) > 1 else []))
 
 
-def _plan(config: Config, name: str, asked: Sequence[Any], bundle: Bundle) -> tuple[pd.DataFrame, str]:
+def current_plan(config: Config, name: str, asked: Sequence[Any], bundle: Bundle) -> tuple[pd.DataFrame, str]:
     """The plan on disk, if it is what the configuration asks for; else the one that would be made, and a word on it."""
     path = Path(config.results) / name / "plan.parquet"
     if path.is_file():
         plan = pd.read_parquet(path)
-        if plan.attrs.get(MADE_FROM) == made_from(asked, bundle):
+        earlier = config.experiments[name].earlier
+        files = plan_files(config, name, Path(config.results) / earlier / "tables" if earlier else None)
+        if plan.attrs.get(MADE_FROM) == made_from(asked, bundle, files):
             return plan, ""
     return likely_plan(config, name, bundle, config.results)

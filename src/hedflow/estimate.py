@@ -27,6 +27,7 @@ from hedflow import together
 from hedflow.bundle import Bundle
 from hedflow.config import parse_model
 from hedflow.files import read_json
+from hedflow.loss_kinds import cost_of, loss_mb
 from hedflow.machine import Machine
 from hedflow.models import sizes
 from hedflow.provenance import versions
@@ -97,6 +98,11 @@ class Part:
         """Cores of one job."""
         return int(self.specs[0]["training"]["threads"])
 
+    @property
+    def on_device(self) -> bool:
+        """Whether its jobs train on a GPU or the like, and not on cores."""
+        return self.speed is not None and has_epochs(self.specs[0]) and self.speed.device != "cpu"
+
     def at_once(self, machine: Machine) -> int:
         """How many of its jobs go at once."""
         return min(self.jobs, slots(self, machine))
@@ -135,12 +141,16 @@ class Estimate:
 
     @property
     def core_seconds(self) -> Span:
-        """Core-seconds of all runs whose speed is known."""
-        total = Span(0, 0, 0)
-        for part in self.parts:
-            if part.seconds is not None:
-                total += part.seconds.times(part.runs * part.threads)
-        return total
+        """Core-seconds of all runs on cores whose speed is known."""
+        return _sum_of(part.seconds.times(part.runs * part.threads) for part in self._timed(on_device=False))
+
+    @property
+    def device_seconds(self) -> Span:
+        """Seconds of a device, of all runs on one whose speed is known."""
+        return _sum_of(part.seconds.times(part.runs) for part in self._timed(on_device=True))
+
+    def _timed(self, on_device: bool) -> list[Any]:
+        return [part for part in self.parts if part.seconds is not None and part.on_device == on_device]
 
     @property
     def memory_mb(self) -> int:
@@ -158,9 +168,15 @@ class Estimate:
         return max((part.at_once(self.machine) * part.together * part.passing for part in self.parts), default=0.0)
 
 
+def _sum_of(spans: Iterable[Span]) -> Span:
+    return functools.reduce(Span.__add__, spans, Span(0, 0, 0))
+
+
 def slots(part: Part, machine: Machine) -> int:
-    """For how many jobs of a part there is room at once: by cores, and by memory where that is known."""
+    """For how many jobs of a part there is room at once: by cores, by devices, and by memory where that is known."""
     by_cores = machine.cores // part.threads
+    if part.on_device:  # jobs on one device take turns; its speed is that of one alone
+        by_cores = min(by_cores, max(1, machine.devices))
     by_memory = machine.memory_mb // part.job_mb if machine.memory_mb else by_cores
     return max(1, min(by_cores, by_memory))
 
@@ -259,8 +275,8 @@ def look(
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for kind, model, spec, is_done in zip(kinds, plan["model"], specs, done, strict=True):
         if not is_done:
-            # Only runs of one loss are trained together.
-            loss = spec["loss"] if spec["training"]["runs_per_job"] > 1 else None
+            # Only runs of one loss are trained together; some losses take memory of their own.
+            loss = spec["loss"] if spec["training"]["runs_per_job"] > 1 else cost_of(spec["loss"])
             groups[kind, model, json.dumps([spec["training"], loss], sort_keys=True)].append(spec)
     parts = []
     for (kind, model, _), alike in groups.items():
@@ -289,7 +305,8 @@ def _part(
 ) -> Part:
     spec = specs[0]
     settings = parse_model(spec["model"])
-    memory_mb = settings.memory_mb(sizes(manifest, settings, spec["training"]["batch_size"]))
+    batch = spec["training"]["batch_size"]
+    memory_mb = settings.memory_mb(sizes(manifest, settings, batch)) + loss_mb(spec["loss"], batch)
     alike = [r for r in records if r["status"] == "trained" and r["spec"]["training"] == spec["training"]]
     epochs = epochs_of(spec, [len(record["history"]) for record in alike])
     if speed is None:

@@ -51,8 +51,9 @@ def _time_said(estimate: Estimate) -> str:
     how = f"on {_many(estimate.machine.cores, 'core')}, {_many(estimate.at_once, 'job')} at once"
     if estimate.wall is None:
         return f"not known {how}{_unknown(estimate)}"
-    hours = estimate.core_seconds
-    words = f"{span_said(estimate.wall)} {how}; {range_said(hours.least / 3600, hours.most / 3600)} core-hours"
+    kinds = {"core-hours": estimate.core_seconds, "device-hours": estimate.device_seconds}
+    work = [f"{range_said(span.least / 3600, span.most / 3600)} {unit}" for unit, span in kinds.items() if span.most]
+    words = "; ".join([f"{span_said(estimate.wall)} {how}", *work])
     return words + (f"; besides{_unknown(estimate)}" if estimate.unknown else "")
 
 

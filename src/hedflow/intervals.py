@@ -64,6 +64,17 @@ def percentile_interval(draws: Floats, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def holm(p: ArrayLike) -> Floats:
+    """Holm's adjusted p-values of one family (m,), in its order; a missing p stays missing and counts for nothing."""
+    values = np.asarray(p, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known])]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(len(values), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
 def check_level(level: float) -> None:
     """Raise ValueError unless 0 < ``level`` < 1."""
     if not 0 < level < 1:

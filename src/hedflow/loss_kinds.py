@@ -17,6 +17,7 @@ class LossKind:
 
     alpha: what its alpha is, or "" where it has none; low and high: the range of alpha, `low` itself only if
     `closed`. implementation: `module:class`, a subclass of `hedflow.losses.Loss`; imported when a run trains.
+    square: it compares each row of a batch with each other one.
     """
 
     implementation: str
@@ -24,6 +25,7 @@ class LossKind:
     low: float = 0.0
     high: float = 50.0
     closed: bool = True
+    square: bool = False
 
     @property
     def module(self) -> str:
@@ -41,8 +43,10 @@ class LossKind:
         return f"{'from' if self.closed else 'above'} {self.low:g} to {self.high:g}"
 
 
-def _own(name: str, alpha: str = "", low: float = 0.0, high: float = 50.0, closed: bool = True) -> LossKind:
-    return LossKind(f"hedflow.losses:{name}", alpha, low, high, closed)
+def _own(
+    name: str, alpha: str = "", low: float = 0.0, high: float = 50.0, closed: bool = True, square: bool = False
+) -> LossKind:
+    return LossKind(f"hedflow.losses:{name}", alpha, low, high, closed, square)
 
 
 LOSSES: dict[str, LossKind] = {
@@ -55,7 +59,7 @@ LOSSES: dict[str, LossKind] = {
     "mse_linear": _own("MSELinear", "slope of 1 + alpha (1 - AUC)"),
     "mse_inverse": _own("MSEInverse", "added to AUC in 1 / (AUC + alpha)", 0.001, 50),
     "mse_lds": _own("MSELDS", "power of 1 / density of the AUC", 0, 2),
-    "balanced_mse": _own("BalancedMSE", "SD of the prediction's noise", 0.001, 1),
+    "balanced_mse": _own("BalancedMSE", "SD of the prediction's noise", 0.001, 1, square=True),
     "huber": _own("Huber", "error from which it grows linearly", 0, 1, closed=False),
     "pinball": _own("Pinball", "quantile that is predicted; below 0.5 leans to potent", 0.01, 0.99),
 }
@@ -80,3 +84,18 @@ def loss_kinds() -> dict[str, LossKind]:
             raise HedflowError(f"loss '{entry.name}' (entry point {entry.value}): hedflow has a loss of that name.")
         found[entry.name] = kind
     return found
+
+
+def cost_of(name: str) -> str:
+    """What a loss's speed is known by: its name where its cost counts, or is not known; empty for all others."""
+    kind = LOSSES.get(name)
+    return "" if kind is not None and not kind.square else name
+
+
+def loss_mb(name: str, batch_size: int) -> int:
+    """MB that a loss takes beside the network: the matrices of one that compares all rows of a batch, float32.
+
+    Balanced MSE keeps their difference, square, distance and softmax for the gradient, and makes two more for it.
+    """
+    kind = LOSSES.get(name)
+    return round(6 * 4 * batch_size**2 / 1e6) if kind is not None and kind.square else 0

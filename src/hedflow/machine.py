@@ -13,20 +13,31 @@ MASKS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 @dataclass(frozen=True)
 class Machine:
-    """`cores` and `memory_mb` (0 = unknown) are what this process may use; `mask` is of the devices it may see."""
+    """`cores`, `memory_mb` (0 = unknown) and `devices` (GPUs and the like; 0 = none, or unknown) are what this process
+    may use; `mask` is of the devices it may see."""
 
     host: str
     cpu: str
     cores: int
     memory_mb: int
     mask: str = ""
+    devices: int = 0
 
 
 def this_machine(cores: int | None = None) -> Machine:
     """What this process may use here; of the cores at most `cores`."""
     mask = ";".join(f"{name}={os.environ[name]}" for name in MASKS if name in os.environ)
     has = len(os.sched_getaffinity(0))
-    return Machine(os.uname().nodename, _cpu(), max(1, min(has, cores or has)), _memory_mb(), mask)
+    return Machine(os.uname().nodename, _cpu(), max(1, min(has, cores or has)), _memory_mb(), mask, _devices())
+
+
+def _devices() -> int:
+    """How many devices a process may see: those of its mask, else those that the system's drivers list."""
+    for name in MASKS:
+        if name in os.environ:
+            return len([one for one in os.environ[name].split(",") if one.strip() not in ("", "-1", "NoDevFiles")])
+    nvidia = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    return nvidia or len(list(Path("/dev/dri").glob("renderD*")))
 
 
 def _cpu() -> str:

@@ -21,7 +21,7 @@ from hedflow import HedflowError
 from hedflow.baselines import BASELINES
 from hedflow.bundle import Bundle
 from hedflow.config import Config, Experiment, Loss, Split, Training, nearest
-from hedflow.files import digest
+from hedflow.files import digest, sha256
 from hedflow.high_error import TABLES as EARLIER_TABLES
 from hedflow.high_error import high_error_drugs, read_drug_errors, with_high_error_drugs
 from hedflow.models import Kind, code_digest_of, find
@@ -96,13 +96,26 @@ def _planned(config: Config, experiment: str, bundle: Bundle, drugs: list[str]) 
     return table
 
 
-def made_from(asked: Sequence[Any], bundle: Bundle) -> str:
+def made_from(asked: Sequence[Any], bundle: Bundle, files: Iterable[str | Path] = ()) -> str:
     """What a plan was made from, kept with it: a dry run then knows whether it is still the configuration's plan.
 
     Args:
         asked: parameters of the rule `plan`: settings and code.
+        files: `plan_files`; what is in them counts. One that is not there makes a plan no current one.
     """
-    return digest(list(asked), bundle.digest)[:16]
+    contents = [sha256(path) if Path(path).is_file() else None for path in files]
+    return digest(list(asked), bundle.digest, contents)[:16]
+
+
+def plan_files(config: Config, experiment: str, earlier: str | Path | None) -> list[Path]:
+    """Files that a plan is made from besides bundle and configuration: a UPF file, its defaults, earlier tables.
+
+    Args:
+        earlier: folder with the tables of the experiment whose high error drugs are asked for, if it asks.
+    """
+    wanted = config.experiments[experiment]
+    tables = [Path(earlier) / name for name in EARLIER_TABLES] if wanted.earlier and earlier else []
+    return [*(Path(path) for path in (wanted.upf, wanted.defaults) if path), *tables]
 
 
 def _check_same_parts(experiment: str, table: pd.DataFrame) -> None:

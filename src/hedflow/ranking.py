@@ -32,17 +32,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from hedflow.errors import LOW_AUC
-from hedflow.intervals import check_level, percentile_interval, resample_weights
+from hedflow.intervals import check_level, holm, percentile_interval, resample_weights
 from hedflow.ranking_lists import Panel, panels
 
 METRICS = ("recall", "ndcg", "precision", "hit", "spearman", "fbeta")
 
 _SUMMARY = ["source", "metric", "estimate", "low", "high", "random", "n_cells", "n_cells_excluded", "n_drugs"]
 _SUMMARY += ["method"]
-_DIFFERENCES = ["source", "metric", "a", "b", "difference", "low", "high", "n_cells", "n_cells_excluded"]
-_DIFFERENCES += ["n_drugs", "n_unpaired", "method"]
+_DIFFERENCES = ["source", "metric", "a", "b", "difference", "low", "high", "p", "p_holm", "n_cells"]
+_DIFFERENCES += ["n_cells_excluded", "n_drugs", "n_unpaired", "method"]
+_LINES = ["source", "cell", "n", "n_unpredicted", "ranked", *METRICS, *(f"{metric}_random" for metric in METRICS)]
+_LINES += ["method"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -93,17 +96,21 @@ def ranking_comparison(
 
     Differences: each other method - ``reference``, cell by cell; positive: the method ranks better. One row a
     (method, source, metric): a, b (means of the method and the reference over the cells where both are
-    defined), difference, low, high, n_cells, n_cells_excluded, n_drugs, n_unpaired (rows of the source that
-    some of the methods predict, but not all).
+    defined), difference, low, high, p (normal, with the SD of the resamples), p_holm (over the methods and
+    sources of the metric), n_cells, n_cells_excluded, n_drugs, n_unpaired (rows of the source that some of the
+    methods predict, but not all).
 
     Lines: `ranking_table` of every method on these rows, with the column method.
 
     Drugs of the source are drawn with replacement, the same for all methods; one drawn twice is two items of
     each list; in a resample, cells left with fewer than k items are left out. The interval speaks of other
     drugs with the same cells. Equal seeds and drugs give equal resamples. Memory: 8 bytes a (method, metric,
-    cell, resample) of one source. ValueError: different true AUCs for a row, or no row in common.
+    cell, resample) of one source. Without any frame, empty tables. ValueError: different true AUCs for a row, or no
+    row in common.
     """
     check_level(level)
+    if not frames:
+        return Comparison(*(pd.DataFrame(columns=columns) for columns in (_SUMMARY, _DIFFERENCES, _LINES)))
     if reference not in frames:
         raise ValueError(f"There is no method {reference} to compare with; there are {', '.join(frames)}.")
     rule, names = _Rule(k, low, beta), list(frames)
@@ -151,15 +158,18 @@ def ranking_comparison(
                         "difference": gaps[i, 0],
                         "low": lower,
                         "high": upper,
+                        "p": _p(gaps[i], n_drugs),
                         "n_cells": int(paired[i].sum()),
                         **counts,
                         "n_unpaired": panel.n_unpaired,
                         "method": name,
                     }
                 )
+    gaps_table = pd.DataFrame([*chain.from_iterable(differences.values())], columns=_DIFFERENCES)
+    gaps_table["p_holm"] = gaps_table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy(np.float64)))
     return Comparison(
         pd.DataFrame([*chain.from_iterable(summaries.values())], columns=_SUMMARY),
-        pd.DataFrame([*chain.from_iterable(differences.values())], columns=_DIFFERENCES),
+        gaps_table,
         pd.concat([*chain.from_iterable(lines.values())], ignore_index=True),
     )
 
@@ -326,6 +336,16 @@ def _lines(panel: Panel, scores: Floats, random: Floats) -> pd.DataFrame:
 def _bounds(draws: Floats, level: float, n_drugs: int) -> tuple[float, float]:
     """Percentile interval of one metric; none from a single drug, or from no cell."""
     return percentile_interval(draws, level) if n_drugs > 1 else (float("nan"), float("nan"))
+
+
+def _p(gap: Floats, n_drugs: int) -> float:
+    """Two-sided p of a difference, ``gap`` its value and the resamples' (1 + resamples,); normal.
+
+    200 resamples are too few for the tail that a correction asks for, and enough for an SD.
+    """
+    draws = gap[1:][np.isfinite(gap[1:])]
+    sd = float(draws.std(ddof=1)) if n_drugs > 1 and len(draws) > 1 else 0.0
+    return float(2 * norm.sf(abs(gap[0]) / sd)) if sd > 0 else float("nan")
 
 
 def _dot(x: NDArray[Any], y: NDArray[Any]) -> Floats:

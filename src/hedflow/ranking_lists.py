@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,21 @@ class Panel:
     preds: Floats  # (methods, cells, drugs)
     counts: pd.DataFrame  # every cell of the source: n, n_unpredicted, ranked
     n_unpaired: int
+
+
+def in_common(frames: Mapping[str, pd.DataFrame], reference: str) -> dict[str, pd.DataFrame]:
+    """The frames whose drugs can be ranked beside the reference's: some of their rows are predicted by all of them.
+
+    A method whose runs failed has no prediction, or none of the rows that the others predict; those that predict most
+    rows are kept first, in the order of `frames`. Nothing is kept where the reference predicts nothing.
+    """
+    known = {name: frame.loc[np.isfinite(frame["auc_pred"]), "row"].to_numpy() for name, frame in frames.items()}
+    shared, kept = known[reference], {reference}
+    for name in sorted(known, key=lambda name: -len(known[name])):
+        both = np.intersect1d(shared, known[name])
+        if len(both):
+            shared, kept = both, kept | {name}
+    return {name: frame for name, frame in frames.items() if name in kept and len(shared)}
 
 
 def panels(frames: Sequence[pd.DataFrame], k: int, min_drugs: int) -> Iterator[Panel]:

@@ -18,6 +18,7 @@ from typing import Any
 from hedflow.bundle import Bundle
 from hedflow.config import Split, Training, parse_model
 from hedflow.files import digest, read_json, write_json
+from hedflow.loss_kinds import cost_of
 from hedflow.machine import Machine
 from hedflow.models import code_digest_of, find
 from hedflow.models.settings import ModelSettings
@@ -76,9 +77,18 @@ def has_epochs(spec: dict[str, Any]) -> bool:
 
 
 def kind_of(spec: dict[str, Any]) -> str:
-    """Key of the runs that go at one speed and are of one size: model and its code, batch, device, rows, split, ..."""
+    """Key of the runs that go at one speed and are of one size: model and its code, loss, batch, device, split, ...
+
+    Losses that go row by row cost nothing beside the network, and are of one speed.
+    """
     training = {key: value for key, value in spec["training"].items() if key not in NOT_SPEED}
-    return digest(spec["model"], training, spec["split"], _code_of(json.dumps(spec["model"], sort_keys=True)))[:16]
+    return digest(
+        spec["model"],
+        cost_of(spec["loss"]),
+        training,
+        spec["split"],
+        _code_of(json.dumps(spec["model"], sort_keys=True)),
+    )[:16]
 
 
 @functools.cache
@@ -119,7 +129,7 @@ class Kept:
 
     def __init__(self, results: str | Path, machine: Machine, bundle_digest: str) -> None:
         self.path = Path(results) / SPEED_FILE
-        place = asdict(replace(machine, cores=0, memory_mb=0))
+        place = asdict(replace(machine, cores=0, memory_mb=0, devices=0))
         self.key = digest(place, bundle_digest)[:16]
         self.machine = machine
 

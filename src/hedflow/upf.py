@@ -62,6 +62,10 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "agg_dose": ("auc",),
     "y_col_name": ("auc",),
     "batch_normalization": (False,),
+    "early_stop": (True,),
+    "reduce_lr": (True,),
+    "warmup_lr": (True,),
+    "clr_flag": (False, None, ""),
     "residual": (False,),
     "train_bool": (True,),
     "train_subset_data": (False,),
@@ -86,16 +90,16 @@ FIXED: dict[str, tuple[Any, ...]] = {
 # Where things are kept, how a run is watched, and what hedflow's configuration decides (data, split, validation).
 IGNORED = (
     "base_lr", "cache", "calc_infer_score", "calc_infer_scores", "candle_image", "config_file", "cp", "cuda_name",
-    "cv", "data_dir", "data_format", "data_type", "data_url", "early_stop", "early_stop_metric", "eval_bool",
+    "cv", "data_dir", "data_format", "data_type", "data_url", "early_stop_metric", "eval_bool",
     "experiment_id", "export_csv", "export_data", "framework", "generator_batch_size", "gpus", "home_dir",
     "infer_batch", "infer_outdir", "instance_directory", "lincs_genes_file", "logfile", "max_val_loss",
     "metric_type", "metrics", "mixed_precision", "ml_data_outdir", "model_dir", "model_file_format", "model_file_name",
     "model_outdir", "no_feature_source", "no_gen", "no_response_source", "output_dir", "partition_by",
-    "post_module", "pre_module", "preprocess_debug", "preprocess_rnaseq", "profiling", "reduce_lr", "run_id",
+    "post_module", "pre_module", "preprocess_debug", "preprocess_rnaseq", "profiling", "run_id",
     "save", "save_path", "save_weights", "shuffle", "single", "solr_root", "tb", "tb_prefix", "test_data",
     "test_ml_data_dir", "test_sources", "test_split_file", "timeout", "train_data", "train_debug",
     "train_ml_data_dir", "train_sources", "train_split_file", "use_exported_data", "val_data", "val_ml_data_dir",
-    "val_split", "val_split_file", "validation_split", "verbose", "warmup_lr", "x_data_canc_files",
+    "val_split", "val_split_file", "validation_split", "verbose", "x_data_canc_files",
     "x_data_drug_files", "y_data_files",
 )  # fmt: skip
 IGNORED_PREFIXES = ("ckpt_", "clr_", "input_dir", "perf_")

@@ -28,7 +28,8 @@ CASES = {
     convergence.NO_GAIN: history(np.full(20, 0.2), FALLING),
     convergence.NOT_TRAINED: history(np.full(20, 0.2), np.full(20, 1.0)),
     convergence.DIVERGED: history(np.r_[0.19, 0.1, np.full(18, 0.5)], FALLING[::-1]),
-    convergence.NOT_ITERATIVE: history([0.1], [0.1]),
+    convergence.ONE_EPOCH: history([0.1], [0.1]),
+    convergence.NOT_ITERATIVE: history([], []),
 }
 
 
@@ -93,3 +94,20 @@ def test_the_table_takes_the_monitor_and_the_part_of_each_run():
     failed = convergence_table(runs.assign(status=["failed", "trained"]), plan, levels)
     assert failed["class"].tolist() == ["diverged", "converged"]
     assert found.loc["a", "rise"] == pytest.approx(np.median(np.linspace(0.1, 0.12, 12)[-3:]) / 0.1 - 1)
+
+
+def test_a_run_that_monitors_its_loss_is_judged_by_an_error_of_known_scale():
+    """Of a loss there is no level of knowing nothing: a run that never learnt would have converged."""
+    nothing = pd.DataFrame({"epoch": range(10), "loss": 1.0, "validation_loss": 0.03, "validation_balanced_mae": 0.25})
+    blown = nothing.assign(validation_loss=2.0 ** np.arange(10), validation_balanced_mae=np.linspace(0.2, 0.8, 10))
+    histories = [nothing, blown, nothing.head(0)]
+    runs = pd.DataFrame(
+        {"run": ["a", "b", "c"], "method": "mse", "split": "f0", "seed": 0, "status": "trained"}
+    ).assign(monitor="validation_loss", history=[json.dumps(t.to_dict("records")) for t in histories])
+    plan = runs[["run"]].assign(spec=json.dumps({"training": {"epochs": 10}}))
+    levels = pd.DataFrame({"split": ["f0"], "validation_mae": [9.0], "validation_balanced_mae": [0.25]})
+    found = convergence_table(runs, plan, levels)
+    assert found["class"].tolist() == ["not trained", "diverged", "not iterative"]
+    assert found["judged_by"].unique().tolist() == ["validation_balanced_mae"]
+    assert not found["stopped_early"].any()
+    assert found["planned_epochs"].isna().tolist() == [False, False, True]

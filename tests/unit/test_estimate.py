@@ -163,6 +163,36 @@ def test_memory_and_threads_bound_what_goes_at_once(world_bundle):
     assert at_once(memory_mb=40_000, has_mb=0).at_once == 4  # where the machine's memory is not known
 
 
+def test_jobs_on_a_device_go_at_once_only_on_other_devices(world_bundle):
+    """The speed is that of one job alone on the device; more cores do not make it more."""
+    part = dataclasses.replace(
+        some_part(world_bundle, 8, Span(10, 10)), speed=dataclasses.replace(SPEED, device="cuda")
+    )
+    for devices, wall in ((0, 80), (1, 80), (2, 40)):
+        machine = dataclasses.replace(MACHINE, cores=16, devices=devices)
+        whole = Estimate("e", 8, 0, (part,), machine)
+        assert whole.wall.most == wall
+        assert (whole.core_seconds.most, whole.device_seconds.most) == (0, 80)
+        assert "0.022 device-hours" in said(whole, "8 runs")
+        assert "core-hours" not in said(whole, "8 runs")
+
+
+def test_the_devices_of_a_mask_are_counted(monkeypatch):
+    for mask, count in (("0,1,3", 3), ("", 0), ("-1", 0), ("GPU-12ab", 1)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
+        assert this_machine().devices == count
+
+
+def test_a_loss_that_compares_a_batchs_rows_takes_memory(world_bundle, tmp_path):
+    """Its (batch x batch) matrices are more than the small network."""
+    training = {**SETTINGS["experiments"]["e"]["training"], "batch_size": 4096}
+    losses = [{"name": "mse"}, {"name": "balanced_mse", "alpha": [0.1]}]
+    plan = plan_of(world_bundle, training=training, losses=losses)
+    manifest = world_bundle.manifest
+    plain, square = look(plan, tmp_path, MACHINE, manifest, {}).parts
+    assert square.memory_mb - plain.memory_mb == pytest.approx(6 * 4 * 4096**2 / 1e6, abs=1)
+
+
 # --- real runs
 
 
@@ -237,8 +267,9 @@ def test_runs_of_one_speed_are_told_by_what_decides_it(world_bundle):
         {**spec, "training": {**spec["training"], "epoch_rows": 100}},
         {**spec, "training": {**spec["training"], "threads": 2}},
         {**spec, "model": {**spec["model"], "width": 17}},
+        {**spec, "loss": "balanced_mse", "alpha": 0.1},  # it compares all rows of a batch
     ]
-    assert len({kind_of(other) for other in (spec, *others)}) == 5
+    assert len({kind_of(other) for other in (spec, *others)}) == 6
     same = [{**spec, "seed": 9}, {**spec, "loss": "mae"}, {**spec, "training": {**spec["training"], "epochs": 99}}]
     assert {kind_of(other) for other in same} == {kind_of(spec)}
 

@@ -14,8 +14,9 @@ from test_splits import make_bundle
 import hedflow
 from hedflow import HedflowError
 from hedflow.config import Split, Training, parse_config
+from hedflow.dry_run import current_plan
 from hedflow.files import write_parquet
-from hedflow.plan import make_plan, summary
+from hedflow.plan import MADE_FROM, made_from, make_plan, plan_files, summary
 from hedflow.splits import labels
 
 PACKAGE = Path(hedflow.__file__).parent
@@ -273,6 +274,19 @@ def test_files_that_are_not_there_or_hold_nothing(bundle, tmp_path):
         plan_of(bundle, **upf(tmp_path, [{"id": "a"}], defaults=[1]))
     with pytest.raises(HedflowError, match="line 1: unknown key 'epoch'; did you mean epochs"):
         plan_of(bundle, **upf(tmp_path, [{"id": "a"}], defaults={"epoch": 1}))
+
+
+def test_another_file_makes_a_plan_no_current_one(bundle, tmp_path):
+    """A dry run takes the plan on disk only while the files that it was made from have the same content."""
+    asked = ["settings", "code"]
+    config = config_of(**upf(tmp_path, [{"id": "RUN0", "index": 0}]))
+    config = config.model_copy(update={"results": str(tmp_path / "results")})
+    plan = make_plan(config, "e", bundle)
+    plan.attrs[MADE_FROM] = made_from(asked, bundle, plan_files(config, "e", None))
+    write_parquet(tmp_path / "results" / "e" / "plan.parquet", plan)
+    assert current_plan(config, "e", asked, bundle)[0].attrs == plan.attrs
+    upf(tmp_path, [{"id": f"RUN{i}", "index": i} for i in range(2)])
+    assert len(current_plan(config, "e", asked, bundle)[0]) == 2
 
 
 def test_a_plan_is_the_same_read_from_its_file(bundle, tmp_path):

@@ -8,18 +8,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from docutils import nodes
+from docutils.core import publish_doctree
 from written import DRUGS, ODD, experiment_of, frame, naive_frames, tables_of, write_results
 
+from hedflow.analysis import TABLES
 from hedflow.config import Split
 from hedflow.figures import FIGURES, losses
 from hedflow.figures.integration import draw_lost_rows
 from hedflow.figures.style import family_styles, shades
 from hedflow.figures.tables import MANY, Tables, family
 from hedflow.files import write_json
-from hedflow.report import headline, make_answer
-from hedflow.report.page import escaped
+from hedflow.report import details, headline, make_answer
+from hedflow.report.page import escaped, list_table
 from hedflow.report.page import frame as page_frame
+from hedflow.report.summary import paragraph
 
+NAMES = [
+    "- minus", "A. foo", "1. one", "x::", ".. image:: http://evil/x.png", ".. include:: /etc/hostname", ":field: x",
+    "two\nlines", "losses_", "(+)-JQ1 <b>", "---", "", "a\\", ">>> x", "| line", "-o option",
+]  # fmt: skip
 # The figures that many methods change; the others show the reference, and perhaps the best one.
 BY_METHOD = [
     "tradeoff", "contrasts", "ranges2", "ranges10", "ranks", "ranking", "distance", "training", "convergence",
@@ -88,6 +96,45 @@ def test_the_page_opens_with_an_answer_that_can_be_quoted(answer, written):
     assert found["low"]["p_holm"] == pytest.approx(contrast["p_holm"], abs=1e-6)
 
 
+def test_of_drugs_chosen_by_the_reference_no_difference_to_it_is_a_finding(answer, written, tmp_path):
+    numbers = {**answer[1]["e"], "split": "high_error"}
+    tables = {name: pd.read_parquet(written / f"e/tables/{name}.parquet") for name in TABLES}
+    said = paragraph(tables, numbers)
+    assert "exactly as good on the whole is better on these drugs" in said
+    assert not re.search("errs|beats|p <|p =|instead of", said)
+    change = {"mae": 0.1, "difference_change": -0.01, "difference_change_lower": -0.02, "difference_change_upper": 0.0}
+    numbers["second_step"] = {"high error": {"mse": dict.fromkeys(change), "low": change}}
+    write_json(tmp_path / "report/answer.json", {"e": numbers})
+    last = headline(tmp_path).splitlines()[2:]
+    assert last == ["  low against mse, more than in the first step: MAE -0.0100 [-0.0200 to +0.0000]"]
+
+
+def test_the_best_of_many_rankings_is_better_only_after_holm(answer, written):
+    found = answer[1]["e"]["ranking"]
+    table = pd.read_parquet(written / "e/tables/ranking_differences.parquet")
+    assert (table["p_holm"].dropna() >= table["p"].dropna()).all()
+    assert (found["best"], found["of"]) == ("tanimoto_knn", 4)
+    assert f", the best of 4 (difference {found['difference_lower']:+.0%} to {found['difference_upper']:+.0%}; p " in (
+        answer[0].splitlines()[6].replace("\\", "")
+    )
+    unsure = table.assign(p_holm=0.2, low=0.1)
+    tables = {"ranking": pd.read_parquet(written / "e/tables/ranking.parquet"), "ranking_differences": unsure}
+    assert set(details.rankings(tables, "mse", 5)["better than mse by recall"]) == {"none"}
+
+
+def test_means_of_seeds_and_runs_without_epochs_are_said():
+    runs = pd.DataFrame({"method": ["mse", "mse", "mae", "ridge"], "split": "f0", "seed": [0, 1, 0, 0]}).assign(
+        status="trained", best_epoch=pd.array([1, 2, 3, None], dtype="Int64"), run=list("abcd"), reason=None
+    )
+    classes = runs[["method"]].assign(**{"class": ["converged"] * 3 + ["not iterative"]})
+    said = " ".join(details.trained({"runs": runs, "convergence": classes}))
+    assert "All 3 runs with epochs converged; 1 run has no epochs." in said
+    assert "mean prediction of 2 seeds (mse)" in said
+    assert "methods with other numbers of seeds do not compare" in said
+    alike = runs.assign(seed=[0, 1, 0, 0], method=["mse", "mse", "ridge", "ridge"]).iloc[[0, 1, 3]]
+    assert "do not compare" not in " ".join(details.trained({"runs": alike, "convergence": classes}))
+
+
 def test_the_page_says_what_it_rests_on(answer):
     page = answer[0]
     assert "A 1 (25.0%)" in page  # set to 1
@@ -112,7 +159,7 @@ def test_published_figures_stand_beside_ours(most, published):
     }.items():
         ours = [f"{overall.loc[method, part]:.4f}" for part in ("mae_low", "mae_rest")]
         cells = [escaped(method), f"{theirs[0]:.4f}", ours[0], f"{theirs[1]:.4f}", ours[1]]
-        assert "- ".join(f"{cell}\n     " for cell in cells).rstrip() in part
+        assert "- \\ ".join(f"{cell}\n     " for cell in cells).rstrip() in part
     assert "log" not in part  # a loss that was not tried
     assert "494 test rows, 67 of them below 0.5" in part
 
@@ -170,6 +217,22 @@ def test_lost_rows_are_drawn(written, tmp_path):
 
 def test_markup_and_templates_in_names_stay_text():
     assert escaped("a*b_c|`{{ x }}`@d") == r"a\*b\_c\|\`(( x ))\`\@d"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_drug_is_called_is_no_markup_in_a_table(name):
+    """Any name is the text of its cell, whatever it begins or ends with; nothing is included."""
+    tree = publish_doctree("\n".join(list_table(pd.DataFrame({"drug": [name], "b": ["1"]}))))
+    cells = [cell.astext() for cell in tree.findall(nodes.entry)]
+    assert cells == ["drug", "b", " ".join(name.split()), "1"]
+    assert not list(tree.findall(nodes.system_message))
+
+
+def test_what_an_experiment_is_called_is_no_markup_in_its_title():
+    title = f"Experiment {escaped('losses_')}"
+    tree = publish_doctree(f"{title}\n{'-' * len(title)}\n\n* {escaped('The control, uno_ retrained.')}\n")
+    assert "losses_" in tree.astext()
+    assert not list(tree.findall(nodes.system_message))
 
 
 def test_a_frame_holds_its_page_whatever_is_in_it():

@@ -63,6 +63,18 @@ def test_a_second_step_is_two_experiments_with_seeds_of_their_own():
     assert move.losses == weigh.losses == first.losses
 
 
+def test_the_arm_that_moves_drugs_weighs_none():
+    """An experiment that weighs a's drugs holds out its own ones in its second step, under its own name."""
+    weigh = {"experiment": "a", "factors": [5]}
+    config = config_of(a=hed(), b=hed(weigh=weigh, second_step={"arms": ["move"]}))
+    move = config.experiments["b_move"]
+    assert (move.earlier, move.split.kind, move.weigh) == ("b", "high_error", None)
+    with pytest.raises(
+        HedflowError, match=r"second_step has the arm weigh, and this experiment weighs the drugs of an"
+    ):
+        config_of(a=hed(), b=hed(weigh=weigh, second_step={}))
+
+
 def test_arms_losses_and_seeds_of_the_second_step_can_be_said():
     config = config_of(hed=hed(second_step={"arms": ["weigh"], "losses": [{"name": "mae"}], "seeds": [0]}))
     assert list(config.experiments) == ["hed", "hed_weigh"]
@@ -239,8 +251,9 @@ def rows_of(*methods, kind="drug_blind", seed=0):
     for method in methods:
         loss, _, factor = method.partition(".weigh-")
         row = {"method": method, "model": "m", "loss": loss, "factor": float(factor or 1), "split_kind": kind}
-        spec = json.dumps({"model": {"kind": "uno"}})
-        found.append({**row, "reference": method == "mse", "digest": f"{method} {seed}", "spec": spec})
+        spec = json.dumps({"model": {"kind": "uno"}, "split": {"kind": kind}, "training": {"epochs": 3}})
+        row |= {"split": kind, "seed": seed, "spec": spec}
+        found.append({**row, "reference": method == "mse", "digest": f"{method} {seed}"})
     return found
 
 
@@ -305,7 +318,8 @@ def test_a_real_gain_is_one_and_the_numbers_are_those_of_the_rows():
             assert row["change"] == pytest.approx(size["mae"].mean() - size["first"].mean())
             assert row["mae_lower"] < row["mae"] < row["mae_upper"]
     assert at(table, "mae")["difference_upper"] < -0.05
-    assert at(table, "mae")["p_holm"] < 0.05
+    assert at(table, "mae", ALL)["p_holm"] < 0.05
+    assert pd.isna(at(table, "mae")["p_holm"])  # the drugs are chosen by the errors of mse
     assert pd.isna(at(table, "mse")["p"])
     assert pd.isna(at(table, "mse")["difference"])
     assert pd.isna(at(table, "mse")["control"])
@@ -402,3 +416,79 @@ def test_runs_of_the_first_step_over_again_are_said():
     first = step(rows_of("mse"), rng)
     second = step(rows_of("mse", "mse.weigh-5"), rng)
     assert about_table(second, first, "hed", {1})["repeated"].item() == 1
+
+
+def test_a_loss_as_good_on_the_whole_is_better_on_the_drugs_of_the_other_and_that_is_no_finding():
+    """Each loss has drugs of its own that it does worst on, in both steps: the difference is there, its change not."""
+    rng, apart, found = np.random.default_rng(8), 0, 0
+    for _ in range(10):
+        own = {method: rng.gamma(1, 0.1, N_DRUGS) for method in ("mse", "mae")}
+
+        def exchangeable(kind, seed, own=own):
+            made = step(rows_of("mse", "mae", kind=kind, seed=seed), rng, luck=0.01)
+            scores = made.scores
+            lift = [own[m][d] for m, d in zip(scores["method"], scores["drug"], strict=True)]
+            return Step(made.plan, scores.assign(auc_pred=scores["auc_pred"] + lift), "mse")
+
+        first, second = exchangeable("drug_blind", 0), exchangeable("high_error", 1)
+        high = high_of(first, 6)
+        second = Step(second.plan, second.scores[second.scores["drug"].isin(high)], "mse")
+        row = at(errors_table(second, first, high, Analysis(bootstrap=100)), "mae")
+        apart += row["difference_upper"] < 0
+        found += row["difference_change_upper"] < 0
+        assert pd.isna(row["p"])
+        assert pd.isna(row["p_holm"])
+        assert row["difference_change"] == pytest.approx(row["difference"] - row["difference_first"])
+    assert apart >= 7
+    assert found <= 1
+
+
+def test_the_page_of_drugs_that_were_moved_says_by_whom_they_were_chosen(tmp_path):
+    rng = np.random.default_rng(9)
+    first = step(rows_of("mse", "mae"), rng)
+    second = step(rows_of("mse", "mae", kind="high_error", seed=1), rng)
+    page = paged(tmp_path, second, first, high_of(first))
+    assert "exactly as good on the whole is better on these drugs" in page
+    assert "more than in the first step" in page
+    assert "these drugs are all absent from training" in page
+    assert "That much is chance." not in page
+
+
+def test_chance_is_said_only_of_a_control_that_is_the_first_step_with_other_seeds(tmp_path):
+    rng = np.random.default_rng(10)
+    first = step(rows_of("mse"), rng)
+    high = high_of(first)
+    cases = {
+        "alike": (rows_of("mse", "mse.weigh-5", seed=1), ""),
+        "again": (rows_of("mse", "mse.weigh-5"), "1 runs repeat a seed of the first step"),
+        "more": (rows_of("mse", "mse.weigh-5", seed=1) + rows_of("mse", seed=2), "the mean of 2 seeds, not of 1"),
+    }
+    for name, (rows, differs) in cases.items():
+        page = paged(tmp_path / name, step(rows, rng), first, high)
+        assert ("That much is chance." in page) == (not differs)
+        assert ("retrained with other seeds" in page) == (name != "again")
+        assert differs in page
+
+
+def test_a_second_step_that_tests_no_high_error_drug_says_so(tmp_path):
+    rng = np.random.default_rng(11)
+    first = step(rows_of("mse"), rng)
+    second = step(rows_of("mse", "mse.weigh-5", seed=1), rng, drugs=range(20, N_DRUGS))
+    assert "None of the high error drugs is tested here" in paged(tmp_path, second, first, {1, 2, 3})
+
+
+def paged(folder, second, first, high):
+    """The page and figure of two steps, by way of their tables."""
+    names = [f"DRUG{i}" for i in range(N_DRUGS)]
+    drugs = pd.DataFrame({"drug_id": names, "drug_name": names})
+    made = {
+        "second_step": errors_table(second, first, high, SETTINGS),
+        "second_step_drugs": drugs_table(second, first, high, drugs, drugs.assign(mae_z=0.0)),
+        "second_step_ranking": ranking_table(second, first, high, SETTINGS),
+        "second_step_about": about_table(second, first, "hed", high),
+        "comparison": pd.DataFrame({"reference": ["mse"]}),
+    }
+    for name, table in made.items():
+        write_parquet(folder / "tables" / f"{name}.parquet", table)
+    draw_second_step(folder / "tables", folder / "second_step.png")
+    return "\n".join(second_step_page(folder)[0])

@@ -9,6 +9,7 @@ from written import CELLS, DRUGS, frame
 
 from hedflow.analysis import tables
 from hedflow.analysis.experiment import Experiment, legal_baselines
+from hedflow.config import Analysis
 from hedflow.errors import normalised_metrics, point_metrics
 
 
@@ -67,6 +68,24 @@ def test_a_shift_is_told_from_a_model(experiment):
     assert found.loc["knowing", "upper"] < 0
     methods_row = tables.methods_table(only).query("source == 'all' and method == 'global_mean'").iloc[0]
     assert curve.loc[0, ["mae_low", "mae_rest"]].tolist() == pytest.approx([methods_row.mae_low, methods_row.mae_rest])
+
+
+def test_the_interval_at_equal_cost_holds_what_is_not_known_of_the_shift():
+    """Each resample has a shift of its own: the same gain on the rest in every drug would else look certain."""
+    rng, drugs, rows = np.random.default_rng(0), 60, 20
+    drug = np.repeat(np.arange(drugs), rows)
+    auc = np.clip(rng.beta(4, 1.2, drugs)[drug] + rng.normal(0, 0.08, len(drug)), 0, 1)
+    knows = 0.25 * (auc - 0.77) + rng.normal(0, 0.05, drugs)[drug]
+    base = {"row": np.arange(len(drug)), "cell": 0, "drug": drug, "source": "A", "auc": auc.astype(np.float32)}
+    methods = {"m": pd.DataFrame({**base, "auc_pred": 0.62 + knows})}
+    naive = {"global_mean": pd.DataFrame({**base, "auc_pred": 0.77})}
+    only = Experiment(methods, naive, "m", "drug_blind", Analysis(bootstrap=300))
+    found = tables.shift_tables(only)[1].iloc[0]
+    lowered = np.abs(only.error("global_mean") - found["shift"])
+    given = only.boot.difference(np.abs(only.error("m")), lowered, auc.astype(np.float32) < 0.5)
+    assert found["difference"] == pytest.approx(given.estimate)
+    assert found["lower"] < found["difference"] < found["upper"]
+    assert found["upper"] - found["lower"] > 1.03 * (given.high - given.low)
 
 
 def test_the_global_mean_ranks_at_random_whatever_the_parts_of_the_split(experiment):

@@ -113,6 +113,8 @@ def shown_lines(lines: pd.DataFrame, reference: str, wanted: Sequence[str]) -> p
         HedflowError: a line that was not tested, with the nearest names, or with too few drugs to rank.
     """
     own = lines[lines["method"] == reference]
+    if own.empty:  # it has no prediction
+        return pd.DataFrame(columns=["why", *LIST])
     ranked = own[own["ranked"]]
     ranked = ranked[ranked["source"].isin(ranked["source"].mode().head(1))].sort_values(
         ["recall", "ndcg", "cell"], ascending=[False, False, True], ignore_index=True

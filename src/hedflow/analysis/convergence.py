@@ -17,7 +17,10 @@ OVERFITTED = "overfitted"
 IMPROVING = "still improving"
 CONVERGED = "converged"
 NOT_ITERATIVE = "not iterative"
-CLASSES = (CONVERGED, IMPROVING, OVERFITTED, NO_GAIN, NOT_TRAINED, DIVERGED, NOT_ITERATIVE)
+ONE_EPOCH = "one epoch"
+CLASSES = (CONVERGED, IMPROVING, OVERFITTED, NO_GAIN, NOT_TRAINED, DIVERGED, ONE_EPOCH, NOT_ITERATIVE)
+# A run that monitors its own loss is judged, and drawn, by this.
+OWN_LOSS, BALANCED = "validation_loss", "validation_balanced_mae"
 
 GAIN = 0.01  # of the training mean's validation error: less than this below it is no gain
 FALL = 0.05  # of the first epoch's training loss: a loss that never fell by this was not trained
@@ -27,10 +30,14 @@ BLOW_UP = 1.5  # times the training mean's validation error
 
 
 def convergence_table(runs: pd.DataFrame, plan: pd.DataFrame, levels: pd.DataFrame) -> pd.DataFrame:
-    """One row a run: how its training went. All rules use the run's monitor, or a ratio of its own losses.
+    """One row a run: how its training went. All rules use a validation MAE, or a ratio of the run's own losses.
+
+    The MAE is the run's monitor; the balanced one where it monitors its loss, of which no scale and no naive level is
+    known.
 
     Class, the first that holds:
-        not iterative                       fewer than two epochs: solved in closed form, or a tree
+        not iterative                       no epochs: solved in closed form, or a tree
+        one epoch                           a network that was trained for a single one: nothing to judge by
         diverged                            the run failed; or a loss or validation error is not finite, or one at the
                                             end is more than 1.5 times the training mean's and above the first epoch's
         not trained                         the best validation error is less than 1 % below that of the training
@@ -50,17 +57,20 @@ def convergence_table(runs: pd.DataFrame, plan: pd.DataFrame, levels: pd.DataFra
         levels: split, and the training mean's validation_mae and validation_balanced_mae there.
 
     Returns:
-        run, method, split, seed, monitor, class, epochs, planned_epochs, best_epoch, stopped_early (fewer epochs than
-        planned), first, best, last (validation error, AUC), naive (that of the training mean), gain (share of naive
-        that the best lies below it), late_gain, rise (last / best - 1), loss_fall (1 - lowest / first training loss).
+        run, method, split, seed, monitor (that picked the weights), judged_by, class, epochs, planned_epochs (missing
+        for a model without epochs), best_epoch (of judged_by), stopped_early (fewer epochs than planned), first, best,
+        last (validation error, AUC), naive (that of the training mean), gain (share of naive that the best lies below
+        it), late_gain, rise (last / best - 1), loss_fall (1 - lowest / first training loss).
     """
     specs = plan.set_index("run")["spec"].map(json.loads)
     by_part = levels.set_index("split").to_dict("index")
     rows = []
     for run in runs.itertuples():
         history = pd.DataFrame(json.loads(str(run.history)))
-        naive = by_part[str(run.split)].get(str(run.monitor), np.nan)
+        judged_by = BALANCED if run.monitor == OWN_LOSS else str(run.monitor)
+        naive = by_part[str(run.split)].get(judged_by, np.nan)
         epochs = specs[str(run.run)].get("training", {}).get("epochs", len(history))
+        stopped = bool(0 < len(history) < epochs and str(run.status) != "failed")
         rows.append(
             {
                 "run": run.run,
@@ -68,11 +78,12 @@ def convergence_table(runs: pd.DataFrame, plan: pd.DataFrame, levels: pd.DataFra
                 "split": run.split,
                 "seed": run.seed,
                 "monitor": run.monitor,
-                **judge(history, str(run.monitor), naive, len(history) < epochs),
+                "judged_by": judged_by,
+                **judge(history, judged_by, naive, stopped),
                 **({"class": DIVERGED} if run.status == "failed" else {}),
                 "epochs": len(history),
-                "planned_epochs": epochs,
-                "stopped_early": len(history) < epochs,
+                "planned_epochs": epochs if len(history) else np.nan,
+                "stopped_early": stopped,
             }
         )
     return pd.DataFrame(rows)
@@ -85,7 +96,8 @@ def judge(history: pd.DataFrame, monitor: str, naive: float, stopped_early: bool
     """
     nothing = dict.fromkeys(("first", "best", "last", "gain", "late_gain", "rise", "loss_fall"), np.nan)
     if len(history) < 2 or not {monitor, "loss"} <= set(history.columns):
-        return {"class": NOT_ITERATIVE, "best_epoch": len(history) - 1, "naive": naive, **nothing}
+        kind = ONE_EPOCH if len(history) == 1 else NOT_ITERATIVE
+        return {"class": kind, "best_epoch": len(history) - 1, "naive": naive, **nothing}
     error, loss = history[monitor].to_numpy(np.float64), history["loss"].to_numpy(np.float64)
     finite = np.isfinite(error) & np.isfinite(loss)
     if not finite.any():

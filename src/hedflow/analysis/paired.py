@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import f, friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from hedflow.analysis.experiment import PARTS, Experiment, mask_of
-from hedflow.intervals import percentile_interval
+from hedflow.intervals import holm, percentile_interval
 
 # Sign flips drawn; with so few drugs that all flips are fewer, all are used.
 FLIPS = 9999
@@ -128,17 +128,6 @@ def sign_flip_p(sums: ArrayLike, seed: int = 0, flips: int = FLIPS) -> Floats:
     return np.where(values.any(axis=1), p, np.nan)
 
 
-def holm(p: ArrayLike) -> Floats:
-    """Holm's adjusted p-values of one family (m,), in its order; a missing p stays missing and counts for nothing."""
-    values = np.asarray(p, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(values))
-    order = known[np.argsort(values[known])]
-    steps = values[order] * np.arange(len(order), 0, -1)
-    adjusted = np.full(len(values), np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
-
-
 def ranks_table(experiment: Experiment) -> pd.DataFrame:
     """Friedman's test of all methods, naive baselines among them, with the drugs as blocks.
 
@@ -149,10 +138,10 @@ def ranks_table(experiment: Experiment) -> pd.DataFrame:
     (Friedman's chi-squared, ties corrected), p, p_iman_davenport (its less conservative F version, Iman & Davenport
     1980), critical_difference (Nemenyi at 0.05: mean ranks closer than that are not told apart; Demsar 2006, JMLR
     7:1). Tests are missing for fewer than 3 methods; a part with fewer than 2 drugs or 2 methods has no row. A drug
-    that a method has no prediction of (its run failed) is no block.
+    that a method has no prediction of (its run failed) is no block; a method without any is left out.
     """
-    names, tables = list(experiment.frames), []
-    absolute = {name: np.abs(experiment.error(name)) for name in names}
+    absolute = {name: np.abs(experiment.error(name)) for name in experiment.frames}
+    names, tables = [name for name, size in absolute.items() if np.isfinite(size).any()], []
     for part, low in PARTS.items():
         mask = mask_of(experiment.rows, low)
         sums, counts = zip(*(experiment.boot.drug_sums(absolute[name], mask) for name in names), strict=True)

@@ -3,6 +3,11 @@
 The drugs were chosen because they had high errors in the first step. Part of such an error is luck (the seed's), and
 would be smaller on any second look: regression to the mean. So a method is compared with a *control*, trained in the
 same way with the same new seeds, and its change since the first step is shown beside, never instead.
+
+And part of it is the reference's own: the drugs are where *its* loss does worst, so a loss that is exactly as good on
+the whole errs less on them, with any seed. A difference between losses on drugs that were chosen by one of them is no
+evidence, and has no p. Its change since the first step is: (method - control) now less the same difference then, on the
+same drugs. (The reference's luck with its first seed is still in the latter, and counts against the other methods.)
 """
 
 from __future__ import annotations
@@ -15,14 +20,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hedflow.analysis.paired import holm, sign_flip_p
+from hedflow.analysis.paired import sign_flip_p
 from hedflow.config import Analysis
 from hedflow.errors import LOW_AUC
 from hedflow.files import write_parquet
 from hedflow.high_error import read_drug_errors
-from hedflow.intervals import DrugBootstrap, Interval
+from hedflow.intervals import DrugBootstrap, Interval, holm
 from hedflow.models import find
+from hedflow.plan import HOW
 from hedflow.ranking import ranking_comparison
+from hedflow.ranking_lists import in_common
 
 HIGH, OTHERS, ALL = "high error", "others", "all"
 PARTS = {"mae": None, "mae_low": True, "mae_rest": False}  # of which rows: all, AUC < 0.5, the rest
@@ -108,16 +115,50 @@ def earlier_methods(plan: pd.DataFrame, first: Step) -> dict[str, str]:
     return found
 
 
+def arm_of(plan: pd.DataFrame) -> str:
+    """Which arm a plan is: move or weigh."""
+    return "move" if (plan["split_kind"] == "high_error").all() else "weigh"
+
+
 def about_table(second: Step, first: Step, name: str, high: set[int]) -> pd.DataFrame:
     """One row: first (the experiment `name`), arm (move or weigh), reference and first_reference (methods), drugs
     (number of high error drugs), runs, repeated (how many of them are runs of the first step over again, with the same
-    seed of a model that has use for one; with those a control is none).
+    seed of a model that has use for one; with those a control is none), differs (in words, what besides its seeds sets
+    the control apart from the first step; empty where nothing does, and its change is chance).
     """
-    arm = "move" if (second.plan["split_kind"] == "high_error").all() else "weigh"
     again = second.plan[second.plan["digest"].isin(set(first.plan["digest"]))]
     repeated = sum(find(json.loads(spec)["model"]["kind"]).seeded for spec in again["spec"])
-    row = {"first": name, "arm": arm, "reference": second.reference, "first_reference": first.reference}
-    return pd.DataFrame([{**row, "drugs": len(high), "runs": len(second.plan), "repeated": repeated}])
+    row = {"first": name, "arm": arm_of(second.plan), "reference": second.reference, "first_reference": first.reference}
+    counts = {"drugs": len(high), "runs": len(second.plan), "repeated": repeated}
+    return pd.DataFrame([{**row, **counts, "differs": "; ".join(_differs(second, first, repeated))}])
+
+
+def _differs(second: Step, first: Step, repeated: int) -> list[str]:
+    """What besides the seeds sets the second step's control apart from the method that it continues."""
+    earlier = earlier_methods(second.plan, first)[second.reference]
+    now = second.plan[second.plan["method"] == second.reference]
+    then = first.plan[first.plan["method"] == earlier]
+    found = []
+    if arm_of(second.plan) == "move":
+        found.append("these drugs are all absent from training, and all other drugs are in it")
+    elif set(now["split"]) != set(then["split"]) or _settings(now, "split") != _settings(then, "split"):
+        found.append("it is tested on other parts of the split")
+    if repeated:
+        found.append(f"{repeated} runs repeat a seed of the first step")
+    seeds = [plan.groupby("split")["seed"].nunique().max() for plan in (now, then)]
+    if seeds[0] != seeds[1]:
+        found.append(f"it is the mean of {seeds[0]} seed{'s' if seeds[0] > 1 else ''}, not of {seeds[1]}")
+    if earlier != second.reference:
+        found.append(f"it is another method than {earlier}")
+    elif any(_settings(now, key) != _settings(then, key) for key in ("model", "training")):
+        found.append("model or training have other settings")
+    return found
+
+
+def _settings(plan: pd.DataFrame, key: str) -> set[str]:
+    """The distinct settings of a plan's runs by a key of their specs; how a run is trained fast does not count."""
+    found = [json.loads(spec).get(key, {}) for spec in plan["spec"]]
+    return {json.dumps({k: v for k, v in one.items() if k not in HOW}, sort_keys=True) for one in found}
 
 
 def analyse_second_step(
@@ -147,9 +188,12 @@ def errors_table(second: Step, first: Step, high: set[int], settings: Analysis) 
 
     One row a (method, drugs, part): drugs (`high error`, `others`, `all`; a group without rows is left out), part
     (mae, mae_low: true AUC < 0.5, mae_rest), n, n_drugs; mae; control, difference (method - control, negative: errs
-    less), p (sign flips over drugs, `analysis.paired`), p_holm (over the methods of the group and part); earlier (the
-    method of the first step), mae_first (its error on the same rows), change (second step - first, negative: errs less
-    now). mae, difference and change with _lower and _upper.
+    less), p (sign flips over drugs, `analysis.paired`; none where the drugs were chosen by the control's loss, and the
+    method has another), p_holm (over the methods of the group and part); earlier (the method of the first step),
+    mae_first (its error on the same rows), change (second step - first, negative: errs less now); difference_first and
+    difference_change: the first step's difference on the same rows, and the second's less that one (negative: the
+    method gained more than the control; where the first step has both). mae, difference, change and difference_change
+    with _lower and _upper.
     """
     control, earlier = controls(second.plan), earlier_methods(second.plan, first)
     some = second.frame(second.reference)
@@ -173,14 +217,30 @@ def errors_table(second: Step, first: Step, high: set[int], settings: Analysis) 
                 row |= _spread("difference", boot.difference(own, other, mask))
                 sums.setdefault(group, []).append(boot.drug_sums(own - other, mask)[0])
                 row["earlier"] = earlier[name]
-                row["mae_first"] = boot.mean(old, mask).estimate
+                row["mae_first"] = boot.mean(old, mask & np.isfinite(own)).estimate
                 row |= _spread("change", boot.difference(own, old, mask))
+                then = np.full(len(own), np.nan)
+                if {name, control[name]} <= set(before):
+                    then = (before[name] - before[str(control[name])])[among].to_numpy()
+                row["difference_first"] = boot.mean(then, mask & np.isfinite(own - other)).estimate
+                row |= _spread("difference_change", boot.difference(own - other, then, mask))
                 rows.append(row)
     table = pd.DataFrame(rows)
     table["p"] = np.concatenate([sign_flip_p(np.array(own), settings.seed) for own in sums.values()])
-    table.loc[table["n_drugs"] < 2, "p"] = np.nan
+    chosen = _against_another_loss(second.plan, table)
+    if arm_of(second.plan) == "weigh":
+        chosen &= table["drugs"] != ALL
+    table.loc[(table["n_drugs"] < 2) | chosen, "p"] = np.nan
     table["p_holm"] = table.groupby(["drugs", "part"])["p"].transform(lambda p: holm(p.to_numpy()))
     return table
+
+
+def _against_another_loss(plan: pd.DataFrame, table: pd.DataFrame) -> pd.Series[bool]:
+    """Whether a row's method and its control differ in model or loss, and not only in how drugs weigh."""
+    methods = plan.drop_duplicates("method").set_index("method")
+    key = (methods["model"].astype(str) + " " + methods["loss"].astype(str)).to_dict()
+    pairs = zip(table["method"], table["control"], strict=True)
+    return pd.Series([key[m] != key.get(c, key[m]) for m, c in pairs], index=table.index, dtype=bool)
 
 
 def drugs_table(second: Step, first: Step, high: set[int], drugs: pd.DataFrame, errors: pd.DataFrame) -> pd.DataFrame:
@@ -229,7 +289,7 @@ def ranking_table(second: Step, first: Step, high: set[int], settings: Analysis)
         ranked[name] = own.assign(auc_pred=own["auc_pred"] - own["offset"]).reset_index()
     k = settings.top_k
     summary, gaps, _ = ranking_comparison(
-        ranked,
+        in_common(ranked, second.reference),
         second.reference,
         k=k,
         n_boot=min(RANKING_BOOTSTRAP, settings.bootstrap),

@@ -21,8 +21,12 @@ from hedflow.errors import (
     range_errors,
     row_scores,
 )
+from hedflow.intervals import DrugBootstrap, percentile_interval
 from hedflow.ranking import ranking_comparison
+from hedflow.ranking_lists import in_common
 
+# Shifts that an interval at equal cost is found among, between 0 and 1.
+SHIFTS = 201
 # Resamples of a ranking reorder every list: fewer of them than of a mean.
 RANKING_BOOTSTRAP = 200
 
@@ -30,7 +34,8 @@ RANKING_BOOTSTRAP = 200
 def methods_table(experiment: Experiment) -> pd.DataFrame:
     """One row a (source, method), source `all` first: errors with intervals over drugs, scores over the naive.
 
-    Columns: source, method, naive (bool), n, n_low, n_drugs, n_drugs_low, coverage, rmse, spearman, bias; r2, mae,
+    Columns: source, method, naive (bool), n, n_low, n_drugs, n_drugs_low (what is tested), coverage (share of n with a
+    prediction; below 1, runs failed, and the numbers below are of the rest), rmse, spearman, bias; r2, mae,
     mae_low (AUC < 0.5), mae_rest, each with _lower and _upper; mae_macro (mean over the 10 AUC ranges);
     r2_normalised (1 - SSE/SSE of the naive baseline with the lowest squared error: positive = better than it), with
     _lower and _upper; pearson_normalised and spearman_normalised (of prediction and truth less that baseline).
@@ -50,8 +55,8 @@ def methods_table(experiment: Experiment) -> pd.DataFrame:
             for part, low in PARTS.items():
                 interval = boot.mean(absolute, mask_of(frame, low))
                 row |= spread(part, interval)
-                if part == "mae_low":
-                    row |= {"n_low": interval.n, "n_drugs_low": interval.n_drugs}
+            is_low = mask_of(frame, True)
+            row |= {"n_low": int(is_low.sum()), "n_drugs_low": frame.loc[is_low, "drug"].nunique()}
             row["n_drugs"] = frame["drug"].nunique()
             row["mae_macro"] = macro_mean(range_errors(frame, EDGES_10))
             naive = strongest[chosen]
@@ -123,7 +128,8 @@ def shift_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         The curve (naive, shift, mae_low, mae_rest), and for each method that costs more on the rest than the
         baseline, its difference on potent pairs to the baseline shifted until it costs the same: method, naive,
-        shift, difference (negative = the method errs less), lower, upper, n, n_drugs.
+        shift, difference (negative = the method errs less), lower, upper, n, n_drugs. Each resample of the drugs has
+        its own shift: the interval holds what is not known of it, too.
     """
     name = experiment.strongest_squared
     frame = experiment.naive[name]
@@ -140,16 +146,50 @@ def shift_tables(experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame]:
     curve = pd.DataFrame({"naive": name, "shift": shifts})
     curve["mae_low"], curve["mae_rest"] = [cost(s, low) for s in shifts], [cost(s, rest) for s in shifts]
     boot, found = experiment.bootstrap(frame), []
-    cheapest = max(0.0, float(np.median(error[rest])))  # from here on a larger shift costs more
     for method, rows in experiment.methods.items():
-        target = absolute_error(rows)[rest].mean()
-        if not cost(cheapest, rest) < target < cost(1.0, rest):
+        own = absolute_error(rows)
+        known = rest & np.isfinite(own)
+        if not known.any() or not (low & np.isfinite(own)).any():
             continue
-        shift = brentq(lambda s, target=target: cost(s, rest) - target, cheapest, 1.0, xtol=1e-6)
-        difference = boot.difference(absolute_error(rows), np.abs(error - shift), low)
-        numbers = (difference.estimate, difference.low, difference.high, difference.n, difference.n_drugs)
+        target = own[known].mean()
+        cheapest = max(0.0, float(np.median(error[known])))  # from here on a larger shift costs more
+        if not cost(cheapest, known) < target < cost(1.0, known):
+            continue
+        shift = brentq(lambda s, t=target, k=known: cost(s, k) - t, cheapest, 1.0, xtol=1e-6)
+        difference = boot.difference(own, np.abs(error - shift), low)
+        bounds = _equal_cost_interval(boot, own, error, known, low & np.isfinite(own))
+        numbers = (difference.estimate, *bounds, difference.n, difference.n_drugs)
         found.append((method, name, shift, *numbers))
     return curve, pd.DataFrame(found, columns=columns)
+
+
+def _equal_cost_interval(
+    boot: DrugBootstrap, own: np.ndarray, error: np.ndarray, rest: np.ndarray, low: np.ndarray
+) -> tuple[float, float]:
+    """Interval of the difference at equal cost, the shift found anew in each resample; NaN for a single drug.
+
+    Args:
+        own, error: absolute error of the method, and error of the baseline (n,). rest, low: rows of either kind.
+    """
+    if (boot.drug_sums(own, low)[1] > 0).sum() < 2:
+        return np.nan, np.nan
+    shifts = np.linspace(0, 1, SHIFTS)
+
+    def means(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each resample: the method's error, and the baseline's at each shift (resamples, shifts)."""
+        at = np.array([boot.drug_sums(np.abs(error - shift), rows)[0] for shift in shifts])
+        total, count = boot.drug_sums(own, rows)
+        under = boot.weights @ count
+        under = np.where(under > 0, under, np.nan)
+        return boot.weights @ total / under, boot.weights @ at.T / under[:, None]
+
+    (target, cost), (method, lowered) = means(rest), means(low)
+    draws = []
+    for one, costs, of_method, of_baseline in zip(target, cost, method, lowered, strict=True):
+        from_ = int(np.nanargmin(costs)) if np.isfinite(costs).any() else 0  # from here on a larger shift costs more
+        shift = np.interp(one, costs[from_:], shifts[from_:])
+        draws.append(of_method - np.interp(shift, shifts, of_baseline))
+    return percentile_interval(np.array(draws), boot.level)
 
 
 def ranking_tables(experiment: Experiment, cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -158,11 +198,12 @@ def ranking_tables(experiment: Experiment, cells: pd.DataFrame) -> tuple[pd.Data
     Returns:
         A summary of every method; differences to the reference; and a row a (source, cell line, method), with the
         line's id and name. A source whose lines have too few tested drugs to rank is left out of the first two (its
-        cells are counted in n_cells_excluded).
+        cells are counted in n_cells_excluded). A method without predictions is in none; if it is the reference, all
+        are empty.
     """
     settings = experiment.settings
     summary, differences, lines = ranking_comparison(
-        experiment.ranked,
+        in_common(experiment.ranked, experiment.reference),
         experiment.reference,
         k=settings.top_k,
         n_boot=min(RANKING_BOOTSTRAP, settings.bootstrap),
@@ -170,7 +211,7 @@ def ranking_tables(experiment: Experiment, cells: pd.DataFrame) -> tuple[pd.Data
         min_drugs=2 * settings.top_k,
     )
     for column in ("cell_id", "cell_name"):
-        lines[column] = cells[column].to_numpy()[lines["cell"]]
+        lines[column] = cells[column].to_numpy()[lines["cell"].to_numpy(np.int64)]
     return summary[summary["n_cells"] > 0], differences[differences["n_cells"] > 0], lines
 
 

@@ -270,8 +270,13 @@ def _critical_difference(axis: Axes, rows: pd.DataFrame, title: str, tables: Tab
 
 def draw_predicted(tables: Tables, path: Path) -> None:
     """Predicted against true AUC: the reference, and the method with the lowest error on potent pairs."""
-    names = list(dict.fromkeys([tables.reference, tables.best_low]))
-    scores = tables.table["scores"]
+    scores = tables.table["scores"].dropna(subset="auc_pred")
+    predicted = set(scores["method"])
+    names = [name for name in dict.fromkeys([tables.reference, tables.best_low]) if name in predicted]
+    if not names:
+        with figure(path, 5.4, 4.6) as drawn:
+            nothing(drawn, f"No run of {tables.reference} made a prediction.")
+        return
     with figure(path, 5.4 * len(names), 4.6, columns=len(names)) as drawn:
         for axis, name in zip(list(drawn.axes), names, strict=True):
             rows = scores[scores["method"] == name]
@@ -281,6 +286,5 @@ def draw_predicted(tables: Tables, path: Path) -> None:
             axis.plot([0, 1], [0, 1], color="black", linewidth=1)
             axis.axvline(LOW_AUC, color=ACCENT, linewidth=1.5, linestyle=":")
             axis.set(xlabel="true AUC (low = potent)", ylabel="predicted AUC", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-            r2, n = tables.overall["r2"][name], int(tables.overall["n"][name])
-            axis.set_title(f"{name}: R² {r2:.3f}, n = {n:,}", fontsize=11)
+            axis.set_title(f"{name}: R² {tables.overall['r2'][name]:.3f}, n = {len(rows):,}", fontsize=11)
             plt.colorbar(found, ax=axis, label="rows")

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from hedflow.analysis.second_step import HIGH, OTHERS
-from hedflow.figures.style import GREY, family_styles, figure, shown
+from hedflow.figures.style import GREY, family_styles, figure, nothing, shown
 
 MOST_DRUGS = 24
 MOST_METHODS = 3
@@ -20,6 +20,10 @@ def draw_second_step(tables: Path, path: Path) -> None:
     errors = pd.read_parquet(tables / "second_step.parquet")
     drugs = pd.read_parquet(tables / "second_step_drugs.parquet").query("high_error")
     reference = str(pd.read_parquet(tables / "comparison.parquet")["reference"].iloc[0])
+    if HIGH not in set(errors["drugs"]):
+        with figure(path, 8, 3) as drawn:
+            nothing(drawn, "None of the high error drugs is tested here.")
+        return
     compared = errors[errors["control"].notna() & (errors["part"] == "mae")]
     colour = {name: style["color"] for name, style in family_styles(list(compared["method"].unique())).items()}
     height = 1.8 + 0.32 * max(min(MOST_DRUGS, drugs["drug"].nunique()), compared["method"].nunique())

@@ -73,7 +73,8 @@ class Tables:
         return self._best("mae_low")
 
     def _best(self, column: str) -> str:
-        errors = self.overall.loc[self.methods, column].dropna()
+        whole = self.overall.loc[self.methods].query("coverage == 1")  # not of fewer, perhaps easier, rows
+        errors = whole[column].dropna()
         return str(errors.idxmin()) if len(errors) else self.reference
 
     def few(self, most: int) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from hedflow.analysis.convergence import BALANCED, OWN_LOSS
 from hedflow.figures.style import figure, nothing, rows_of_names, shown
 from hedflow.figures.tables import MANY, Tables
 
@@ -22,8 +25,14 @@ CLASSES = {
     "overfitted": "#ece133",
     "still improving": "#56b4e9",
     "converged": "#029e73",
+    "one epoch": "#949494",
     "not iterative": "#bbbbbb",
 }
+
+
+def drawn_by(run: dict[Hashable, Any]) -> str:
+    """What is drawn of a run: its monitor; the balanced MAE if that is its loss: losses do not share a scale."""
+    return BALANCED if run["monitor"] == OWN_LOSS else str(run["monitor"])
 
 
 def histories(tables: Tables) -> dict[str, list[tuple[np.ndarray, np.ndarray, int]]]:
@@ -32,13 +41,13 @@ def histories(tables: Tables) -> dict[str, list[tuple[np.ndarray, np.ndarray, in
     for run in tables.table["runs"].to_dict("records"):
         history = pd.DataFrame(json.loads(run["history"]))
         if len(history) and pd.notna(run["best_epoch"]):
-            line = (history["epoch"].to_numpy() + 1, history[run["monitor"]].to_numpy(float), int(run["best_epoch"]))
+            line = (history["epoch"].to_numpy() + 1, history[drawn_by(run)].to_numpy(float), int(run["best_epoch"]))
             found.setdefault(str(run["method"]), []).append(line)
     return {name: found[name] for name in tables.methods if name in found}
 
 
 def draw_training(tables: Tables, path: Path) -> None:
-    """The validation metric that picks the weights, over the epochs of every run; a band where there are many."""
+    """The validation error (see `drawn_by`) over the epochs of every run; a band where there are many."""
     lines, runs = histories(tables), tables.table["runs"]
     without = [shown(name) for name in tables.methods if name not in lines]
     whole = {"": list(lines)}
@@ -60,7 +69,7 @@ def draw_training(tables: Tables, path: Path) -> None:
                 _curves(axis, lines[name], shown(name), tables.colour[name])
             axis.set_title(shown(family), fontsize=11)
             axis.legend(frameon=False, fontsize=10 if len(whole) == 1 else 8)
-        monitor = str(runs.loc[runs["method"].isin(lines), "monitor"].iloc[0])
+        monitor = drawn_by(runs[runs["method"].isin(lines)].to_dict("records")[0])
         drawn.supylabel(monitor.replace("_", " ").replace("mae", "MAE"), fontsize=12)
         said = f"epoch (dot: the weights that are kept); n = {sum(map(len, lines.values()))} runs"
         drawn.supxlabel(said + (f"; without epochs: {', '.join(without)}" if without else ""), fontsize=12)

@@ -13,11 +13,11 @@ from hedflow.analysis.second_step import is_second_step
 from hedflow.files import read_json
 from hedflow.report import details
 from hedflow.report.data import data_section
-from hedflow.report.numbers import experiment_numbers
+from hedflow.report.numbers import SURE, experiment_numbers
 from hedflow.report.page import escaped, frame, image, list_table, raw_html
 from hedflow.report.published import beside_ours, difference, read_published
 from hedflow.report.second_step import second_step_page
-from hedflow.report.summary import CERTAIN, paragraph
+from hedflow.report.summary import CERTAIN, CHOSEN, paragraph
 
 TITLE = "What makes the ranking of potent drugs better?"
 # Tables of which the page needs a few rows or none: they are large.
@@ -26,7 +26,8 @@ UNREAD = ("scores", "candidates", "cells", "cell_ranking", "pairs", "concentrati
 IN_TEXT = {"asked for": "A cell line that was asked for", "median": "A cell line in the middle"}
 METHODS = (
     "**Methods.** Mean absolute error (MAE) over test rows, 95 % intervals over drugs. Bias is prediction minus truth: "
-    "a loss can gain on potent pairs by predicting everything lower, which changes no ranking."
+    "a loss can gain on potent pairs by predicting everything lower, which changes no ranking. Naive baselines learn "
+    "from the training and the validation rows together."
 )
 CHANGES = (
     "Negative is better; the rest is what a gain costs. Last column: potent pairs against the naive baseline lowered "
@@ -63,13 +64,14 @@ def _experiment(folder: Path, name: str, published: pd.DataFrame) -> tuple[list[
     wanted = [table for table in TABLES if table not in UNREAD]
     tables = {table: pd.read_parquet(folder / "tables" / f"{table}.parquet") for table in wanted}
     numbers = experiment_numbers(tables)
-    lines = [f"Experiment {name}", "-" * (11 + len(name)), ""]
+    title = f"Experiment {escaped(name)}"
+    lines = [title, "-" * len(title), ""]
     if is_second_step(folder):
         second, numbers["second_step"] = second_step_page(folder)
         lines += second
     lines += [f"   {escaped(paragraph(tables, numbers))}", ""]
     lines += image(folder / "figures" / "tradeoff.png")
-    lines += [f"`Every drug and every cell line, to click through <#explorer-{name}>`__", ""]
+    lines += [f"`Every drug and every cell line, to click through <#explorer-{escaped(name)}>`__", ""]
     lines += _compared(tables, numbers)
     lines += _unused(read_json(folder / "audit.json"))
     lines += _ranked(tables, numbers["reference"])
@@ -83,9 +85,11 @@ def _experiment(folder: Path, name: str, published: pd.DataFrame) -> tuple[list[
 
 def _compared(tables: dict[str, pd.DataFrame], numbers: dict[str, Any]) -> list[str]:
     """Methods, and what they change against the reference."""
-    lines = [METHODS, "", *list_table(details.methods(tables)), escaped(details.naive_sentence(tables)), ""]
+    lines = [METHODS, "", *list_table(details.methods(tables))]
+    lines += [escaped(line) + "\n" for line in details.missing(tables["methods"], numbers["reference"])]
+    lines += [escaped(details.naive_sentence(tables)), ""]
     changes = details.changes(tables, numbers["reference"])
-    if len(changes):
+    if len(changes) and numbers["split"] != CHOSEN:
         lines += [f"**Against {escaped(numbers['reference'])}.** {CERTAIN} {CHANGES}", "", *list_table(changes)]
     return [*lines, *(escaped(line) + "\n" for line in details.trained(tables))]
 
@@ -105,10 +109,15 @@ def _ranked(tables: dict[str, pd.DataFrame], reference: str) -> list[str]:
     k = int(tables["comparison"]["top_k"].iloc[0])
     if tables["ranking"].empty:
         return ["**Ranking.** No source has cell lines with enough tested drugs to rank.", ""]
+    rankings = details.rankings(tables, reference, k)
+    if tables["comparison"]["split_kind"].iloc[0] == CHOSEN:
+        rankings = rankings[[name for name in rankings if not str(name).startswith(("better", "by NDCG", "best"))]]
     lead = (
-        f"**Ranking.** Share of a line's {k} truly best drugs among the {k} predicted best, 95 % intervals over drugs."
+        f"Share of a line's {k} truly best drugs among the {k} predicted best, 95 % intervals over drugs. Better: the "
+        f"interval of the difference to {reference} lies above 0, and its p after Holm, over all methods and sources, "
+        f"below {SURE:g} (normal, with the spread of the resamples)."
     )
-    lines = [lead, "", *list_table(details.rankings(tables, reference, k))]
+    lines = [f"**Ranking.** {escaped(lead)}", "", *list_table(rankings)]
     shown = tables["shown_lines"].query(
         "method == @reference and why in @text", local_dict={"reference": reference, "text": list(IN_TEXT)}
     )

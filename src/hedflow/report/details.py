@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hedflow.figures.style import short, shown
-from hedflow.report.numbers import against, clear
+from hedflow.report.numbers import SURE, against, clear, incomplete, marked
 
 SHOWN_DRUGS = 10
 ESTIMATES = ("plates", "repeats", "other sources")
@@ -27,19 +28,17 @@ def _brackets(lower: float, upper: float, form: str) -> str:
     return f"[{NO_INTERVAL}]" if pd.isna(lower) else f"[{lower:{form}},\u00a0{upper:{form}}]"
 
 
-def _name(method: str, naive: bool) -> str:
-    return f"{shown(method)}{' (naive)' if naive else ''}"
-
-
 def methods(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Every method's errors, the lowest on potent pairs first."""
-    rows = tables["methods"].query("source == 'all'").sort_values(["mae_low", "mae"]).to_dict("records")
+    """Every method's errors, the lowest on potent pairs first; those that lack predictions last, with a star."""
+    partial = incomplete(tables)
+    table = tables["methods"].query("source == 'all'").assign(partial=lambda t: t["method"].isin(partial))
+    rows = table.sort_values(["partial", "mae_low", "mae"]).to_dict("records")
     titles = {"mae_low": "MAE, AUC < 0.5", "mae_rest": "MAE, the rest", "mae": "MAE"}
     return pd.DataFrame(
         {
-            "method": [_name(row["method"], row["naive"]) for row in rows],
+            "method": [f"{marked(row['method'], partial)}{' (naive)' if row['naive'] else ''}" for row in rows],
             **{title: [interval(row, name) for row in rows] for name, title in titles.items()},
-            "bias": [f"{row['bias']:+.3f}" for row in rows],
+            "bias": ["-" if pd.isna(row["bias"]) else f"{row['bias']:+.3f}" for row in rows],
             "R²": [interval(row, "r2", 3) for row in rows],
             "R² over naive": [interval(row, "r2_normalised", 3) for row in rows],
         }
@@ -51,15 +50,13 @@ def changes(tables: dict[str, pd.DataFrame], reference: str) -> pd.DataFrame:
     low = against(tables, reference, "mae_low")
     rest = against(tables, reference, "mae_rest")
     order = [*low["method"], *rest.loc[~rest["method"].isin(low["method"]), "method"]]
-    shift = tables["equal_cost"].set_index("method")
+    partial = incomplete(tables)
     return pd.DataFrame(
         {
-            "method": [shown(name) for name in order],
+            "method": [marked(name, partial) for name in order],
             "potent pairs": [_change(low, name) for name in order],
             "the rest": [_change(rest, name) for name in order],
-            "potent pairs, against naive less a constant": [
-                _shifted(shift.loc[name]) if name in shift.index else "costs no more than naive" for name in order
-            ],
+            "potent pairs, against naive less a constant": [_shifted(tables, name) for name in order],
         }
     )
 
@@ -75,15 +72,44 @@ def _change(table: pd.DataFrame, method: str) -> str:
     return f"{word}: {row['difference']:+.3f}{relative} {_brackets(row['lower'], row['upper'], '+.3f')}{p}"
 
 
-def _shifted(row: Any) -> str:
-    word = "better" if row["upper"] < 0 else "worse" if row["lower"] > 0 else "no different"
+def _shifted(tables: dict[str, pd.DataFrame], method: str) -> str:
+    """A method against the lowered baseline that costs as much on the rest; a dash where there is none."""
+    found, curve = tables["equal_cost"], tables["shift_curve"]
+    found = found[found["method"] == method]
+    if found.empty:
+        own = tables["methods"].query("source == 'all' and coverage == 1").set_index("method")["mae_rest"]
+        cheap = len(curve) and own.get(method, np.nan) <= curve["mae_rest"].min()
+        return "costs no more than naive" if cheap else "-"
+    row = found.iloc[0]
+    word = "better" if row["upper"] < 0 else "worse" if row["lower"] > 0 else "not told apart"
     return f"{word}: {row['difference']:+.3f} {_brackets(row['lower'], row['upper'], '+.3f')}"
+
+
+def missing(methods: pd.DataFrame, reference: str) -> list[str]:
+    """What is to be known of methods whose runs failed; the first sentences go with the stars.
+
+    Args:
+        methods: the table.
+    """
+    lines = []
+    for name, share in incomplete({"methods": methods}).items():
+        if share:
+            lines.append(
+                f"* {shown(name)}: of only {share:.0%} of the test rows, since runs of it failed. Its errors are of "
+                "other rows than the others', so it is not called the best; its differences are of the rows that both "
+                "predict."
+            )
+        else:
+            who = f"{shown(name)}, the reference," if name == reference else shown(name)
+            lines.append(f"No run of {who} made a prediction.")
+    return sorted(lines, key=lambda line: not line.startswith("*"))
 
 
 def naive_sentence(tables: dict[str, pd.DataFrame]) -> str:
     """By squared error another baseline may be the strongest: AUC is skewed, medians win the one, means the other."""
     squared = shown(str(tables["comparison"]["strongest_squared"].iloc[0]))
-    models = tables["methods"].query("source == 'all' and not naive").set_index("method")["r2_normalised"]
+    whole = tables["methods"].query("source == 'all' and not naive and coverage == 1")
+    models = whole.set_index("method")["r2_normalised"]
     if not models.notna().any():
         return f"By squared error the strongest naive baseline is the {squared}."
     return (
@@ -95,7 +121,7 @@ def naive_sentence(tables: dict[str, pd.DataFrame]) -> str:
 def rankings(tables: dict[str, pd.DataFrame], reference: str, k: int) -> pd.DataFrame:
     """Recall of a line's best drugs by source: the reference, the best method, chance, and who ranks better."""
     table, differences = tables["ranking"].query("metric == 'recall'"), tables["ranking_differences"]
-    better = differences[differences["low"] > 0]
+    better = differences[(differences["low"] > 0) & (differences["p_holm"] < SURE)]
     rows = []
     for source, found in table.groupby("source"):
         own = found[found["method"] == reference].iloc[0]
@@ -121,10 +147,11 @@ def floors(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         own = tables["floors"].query("source == @source", local_dict={"source": source}).set_index("estimate")
         row = {"source": str(source)}
         for kind, naive in (("model", False), ("naive", True)):
-            part = table[table["naive"] == naive]
-            least = part.sort_values("mae").iloc[0]
-            row[f"MAE, best {kind}"] = f"{least['mae']:.3f} ({shown(str(least['method']))})"
-        row["R², best model"] = f"{table.loc[~table['naive'], 'r2'].max():.3f}"
+            part = table[(table["naive"] == naive) & (table["coverage"] == 1)].sort_values("mae")
+            least = part.to_dict("records")[0] if len(part) else None
+            row[f"MAE, best {kind}"] = f"{least['mae']:.3f} ({shown(str(least['method']))})" if least else "-"
+        best = table.loc[~table["naive"] & (table["coverage"] == 1), "r2"].max()
+        row["R², best model"] = "-" if pd.isna(best) else f"{best:.3f}"
         for estimate in ESTIMATES:
             row[f"floor by {estimate}"] = _floor(own.loc[estimate]) if estimate in own.index else "none"
         rows.append(row)
@@ -147,14 +174,35 @@ def trained(tables: dict[str, pd.DataFrame]) -> list[str]:
     odd = classes[~classes["class"].isin(["converged", "not iterative"])]
     counts = odd.groupby("class", sort=False)["method"].value_counts(sort=False).reset_index()
     words = [f"{row['class']} {row['count']} of {row['method']}" for row in counts.to_dict("records")]
-    lines.append(
-        f"Runs that did not converge: {'; '.join(words)} (of {len(classes)} runs)."
-        if words
-        else f"All {len(classes)} runs converged{' or have no epochs' if not said else ''}."
-    )
+    iterative = (classes["class"] != "not iterative").sum()
+    without = f"; {_runs(len(classes) - iterative)} no epochs" if iterative < len(classes) else ""
+    if words:
+        lines.append(f"Runs that did not converge: {'; '.join(words)} (of {iterative} runs{without}).")
+    elif iterative:
+        lines.append(f"All {iterative} runs with epochs converged{without}.")
+    else:
+        lines.append("The runs have no epochs.")
+    lines += _seeds(runs)
     failed = runs[runs["status"] == "failed"]
     lines += [f"Failed, without predictions: {run.run} ({run.reason})." for run in failed.itertuples()]
     return lines
+
+
+def _runs(count: int) -> str:
+    return "1 run has" if count == 1 else f"{count} runs have"
+
+
+def _seeds(runs: pd.DataFrame) -> list[str]:
+    """Of how many seeds a prediction is the mean, where they are several."""
+    seeds = runs.groupby(["method", "split"], sort=False)["seed"].nunique().groupby("method", sort=False).max()
+    several = [f"{n} seeds ({', '.join(names)})" for n, names in seeds[seeds > 1].groupby(seeds).groups.items()]
+    if not several:
+        return []
+    said = f"A prediction is the mean prediction of {' or '.join(several)}: an ensemble's, not one run's."
+    trained = seeds[seeds.index.isin(runs.loc[runs["best_epoch"].notna(), "method"])]
+    if trained.min() < trained.max():
+        said += " A mean of more seeds errs less for that alone: methods with other numbers of seeds do not compare."
+    return [said]
 
 
 def drugs(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from hedflow import HedflowError
 from hedflow.analysis.experiment import ALL
-from hedflow.report.details import interval
+from hedflow.report.details import interval, missing
+from hedflow.report.numbers import incomplete
 
 NEEDED = ("methods", "ranking", "contrasts", "comparison")
 
@@ -32,18 +33,21 @@ def results_table(folder: Path, source: str = ALL, lists: str | None = None) -> 
     methods = tables["methods"]
     if source not in set(methods["source"]):
         raise HedflowError(f"no rows of '{source}' were tested; there are {', '.join(methods['source'].unique())}.")
-    rows = methods[methods["source"] == source].sort_values(["naive", "r2"], ascending=[False, False])
+    rows = methods[methods["source"] == source].assign(partial=methods["coverage"] < 1)
+    rows = rows.sort_values(["naive", "partial", "r2"], ascending=[False, True, False])
     recall = _recall(tables["ranking"], lists or (source if source != ALL else None))
     k = int(tables["comparison"]["top_k"].iloc[0])
     title = f"recall@{k}, {recall['source'].iloc[0]}" if len(recall) else f"recall@{k}"
     header = ["method", "R²", "MAE", "MAE, AUC < 0.5", title]
-    lines = [header, ["---", *["---:"] * 4]]
+    lines, star = [header, ["---", *["---:"] * 4]], r"\*"
     for row in rows.to_dict("records"):
-        name = f"*{row['method']}* (naive)" if row["naive"] else str(row["method"])
+        name = f"*{row['method']}* (naive)" if row["naive"] else f"{row['method']}{star if row['partial'] else ''}"
         scores = [interval(row, part, 3) for part in ("r2", "mae", "mae_low")]
         lines.append([name, *scores, _ranked(recall, row["method"])])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{text}\n\n{_said(tables, rows, recall, k)}\n"
+    reference = str(tables["comparison"]["reference"].iloc[0])
+    notes = [line.replace("*", star) for line in missing(methods, reference)]
+    return "\n\n".join([text, *notes, _said(tables, rows, recall, k)]) + "\n"
 
 
 def _recall(ranking: pd.DataFrame, source: str | None) -> pd.DataFrame:
@@ -64,8 +68,9 @@ def _ranked(recall: pd.DataFrame, method: Any) -> str:
 def _said(tables: dict[str, pd.DataFrame], rows: pd.DataFrame, recall: pd.DataFrame, k: int) -> str:
     """What the rows are, and plainly which models beat the naive ones."""
     best, squared = (str(tables["comparison"][name].iloc[0]) for name in ("strongest", "strongest_squared"))
-    models = rows[~rows["naive"]]
+    models = rows[~rows["naive"] & ~rows["partial"]]
     less = tables["contrasts"].query("against == @best and part == 'mae' and upper < 0")["method"]
+    less = less[~less.isin(incomplete(tables))]
     said = [
         f"{int(rows['n'].iloc[0]):,} pairs of {int(rows['n_drugs'].iloc[0])} drugs; 95 % intervals over drugs.",
         f"A lower squared error than the best naive baseline ({squared}): "

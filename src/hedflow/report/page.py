@@ -17,14 +17,19 @@ def list_table(table: pd.DataFrame) -> list[str]:
     """A reStructuredText list table."""
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for row in [list(table.columns), *table.to_numpy().tolist()]:
-        lines += [f"   {'*' if i == 0 else ' '} - {escaped(str(cell))}" for i, cell in enumerate(row)]
+        # The escaped space is none on the page: after it nothing is markup of a line's beginning.
+        cells = [escaped(str(cell)) for cell in row]
+        lines += [f"   {'*' if i == 0 else ' '} -" + (f" \\ {cell}" if cell else "") for i, cell in enumerate(cells)]
     return [*lines, ""]
 
 
 def escaped(text: str) -> str:
-    """Text that reStructuredText and Jinja, which renders the page, leave as it is."""
+    """Text in one line that reStructuredText and Jinja, which renders the page, leave as it is."""
+    text = " ".join(text.split())
     for sign in "\\*`|_@":
         text = text.replace(sign, f"\\{sign}")
+    if text.endswith("::"):  # would make what follows a literal block
+        text = f"{text[:-2]}\\::"
     return text.replace("{", "(").replace("}", ")")
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hedflow.report.numbers import incomplete
+
 COLUMNS = ["loss", "alpha", "mae_low", "mae_rest", "rows", "rows_low", "source"]
 
 
@@ -20,13 +22,14 @@ def beside_ours(published: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> pd.
     """The published losses that this experiment has too, ours beside them; empty where it has none of them."""
     runs = tables["runs"].drop_duplicates("method").set_index("method")
     overall = tables["methods"].query("source == 'all'").set_index("method")
+    partial = incomplete(tables)
     rows = []
     for theirs in published.to_dict("records"):
         for method in runs.index[_same(runs, theirs["loss"], theirs["alpha"])]:
             own = overall.loc[method]
             rows.append(
                 {
-                    "loss": method,
+                    "loss": f"{method}{'*' if method in partial else ''}",
                     "published, AUC < 0.5": f"{theirs['mae_low']:.4f}",
                     "ours, AUC < 0.5": _number(own["mae_low"]),
                     "published, the rest": f"{theirs['mae_rest']:.4f}",
