@@ -21,7 +21,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml worksteal/pyproject.toml $
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint $(LOCK) --editable './worksteal[mpi,figure,staging]' --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint $(LOCK) --editable './worksteal[mpi,figure,batch,staging]' --editable '.[dev]'
 	@touch $@
 
 run: install
@@ -55,7 +55,10 @@ lock: install-dev
 	$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-emit-find-links --no-emit-index-url --no-header \
 	  --no-annotate --resolver=backtracking --output-file $(LOCK).new pyproject.toml worksteal/pyproject.toml
 	sed -e 's/+cpu//' -e '/^hedflow @/d' -e '/^snakemake-executor-plugin-worksteal @/d' -e '/^#/d' $(LOCK).new > $(LOCK) && rm $(LOCK).new
-	sed -i '/^      - /d' envs/cpu.yaml && sed 's/^/      - /' $(LOCK) >> envs/cpu.yaml
+	sed -i '/^      - [a-z]/d' envs/cpu.yaml envs/cuda.yaml envs/xpu.yaml
+	sed -n 's/^[a-z]/      - &/p' $(LOCK) >> envs/cpu.yaml
+	sed -n -e '/^mpi/d' -e 's/^[a-z]/      - &/p' $(LOCK) >> envs/cuda.yaml
+	sed -n -e '/^mpi/d' -e 's/^torch==.*/&+xpu/' -e 's/^[a-z]/      - &/p' $(LOCK) >> envs/xpu.yaml
 
 clean:
 	rm -rf results results-toy .snakemake

@@ -13,6 +13,8 @@ import yaml
 
 REPO = Path(__file__).parents[2]
 PARTS = ("workflow", "rules", "scripts", "envs", "profiles", "resources", "src", "config.yaml")
+# At the root, so that `snakemake --profile SITE` finds it: a link into profiles/.
+SITES = ("aurora", "polaris", "slurm", "local", "ci")
 CONFIG = {
     "results": "results",
     "data": {"mirror": "world", "registry": "world/datasets.csv"},
@@ -41,8 +43,8 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        packages = f"{self.folder / 'src'}{os.pathsep}{REPO / 'worksteal' / 'src'}"
-        return {**os.environ, "PYTHONPATH": packages, "PATH": path}
+        own = f"{self.folder / 'src'}{os.pathsep}{REPO / 'worksteal' / 'src'}"
+        return {**os.environ, "PYTHONPATH": own, "PATH": path}
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", *arguments, "--configfile", "toy.yaml"]
@@ -97,5 +99,7 @@ def copy_project(folder: Path) -> Project:
             shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder / part)
+    for site in SITES:
+        (folder / site).symlink_to((REPO / site).readlink())
     (folder / "toy.yaml").write_text("{}\n")
     return Project(folder)

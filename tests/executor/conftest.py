@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from slurm import Slurm, cluster
 
 # One process with two slots, or four agents with one slot each: the machine has two cores, the jobs of these tests
 # mostly wait.
@@ -65,7 +66,7 @@ class Workflow:
         """Run Snakemake to its end and check that it succeeded, or failed; its output."""
         process = self.start(*arguments)
         try:
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=240)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             pytest.fail(f"Snakemake did not end:\n{process.communicate()[0]}")
@@ -81,7 +82,7 @@ class Workflow:
         """Processes that work in this folder or carry its pool's marker."""
         found = []
         for process in psutil.process_iter():
-            with suppress(psutil.Error, FileNotFoundError):  # the latter of one that is just about to end
+            with suppress(psutil.Error, OSError):  # psutil lets some errors of a process that ends through
                 mine = process.cwd() == str(self.folder) or str(self.folder) in " ".join(process.cmdline())
                 if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and mine:
                     found.append(process)
@@ -127,3 +128,18 @@ def one(tmp_path: Path) -> Iterator[Workflow]:
     """A workflow on one process."""
     with workflow_in(tmp_path, "one") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def one_slurm() -> Iterator[Slurm]:
+    """A Slurm of four nodes, for all tests that need one."""
+    with cluster(4) as slurm:
+        yield slurm
+
+
+@pytest.fixture
+def slurm(one_slurm: Slurm) -> Iterator[Slurm]:
+    """The same, with no jobs and all nodes idle, before and after."""
+    one_slurm.cancel_all()
+    yield one_slurm
+    one_slurm.cancel_all()

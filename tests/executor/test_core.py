@@ -163,7 +163,7 @@ def test_tasks_at_hand_begin_when_others_end_and_come_back_if_they_do_not() -> N
     core = Core(0, [Capacity(2)])
     core.submit(0.0, [Task(number) for number in range(10)])
     assert started(core.drain()) == [0, 1]
-    assert [task.id for task in core.take_ahead(lambda task: True, 3)] == [2, 3, 4]
+    assert [task.id for task in core.take_ahead(0.0, lambda task: True, 3)] == [2, 3, 4]
     assert core.queued == 5
     assert core.holding == set(range(10))
     core.finished(1.0, 0, "result", 2)
@@ -180,15 +180,17 @@ def test_the_last_tasks_and_those_that_do_not_suit_are_not_taken_ahead() -> None
     core = Core(0, [Capacity(2)])
     core.submit(0.0, [Task(number, priority=number == 6) for number in range(8)])
     assert started(core.drain()) == [6, 0]
-    assert core.take_ahead(lambda task: task.id != 1, 5) == [], "the first in line does not suit, and nothing passes it"
-    assert [task.id for task in core.take_ahead(lambda task: True, 9)] == [1, 2, 3, 4], "two are left for thieves"
+    assert core.take_ahead(0.0, lambda task: task.id != 1, 5) == [], (
+        "the first in line does not suit, and nothing passes it"
+    )
+    assert [task.id for task in core.take_ahead(0.0, lambda task: True, 9)] == [1, 2, 3, 4], "two are left for thieves"
 
 
 def test_a_withdraw_calls_back_what_is_at_hand() -> None:
     core = Core(0, [Capacity(1)])
     core.submit(0.0, [Task(number) for number in range(4)])
     core.drain()
-    core.take_ahead(lambda task: True, 1)
+    core.take_ahead(0.0, lambda task: True, 1)
     core.withdraw(1.0)
     effects = core.drain()
     assert [effect.ids for effect in effects if isinstance(effect, Recall)] == [[1]]
@@ -431,7 +433,7 @@ def test_what_is_to_save_its_state_is_called_back_first_if_it_has_not_begun() ->
     core = pool(1, 1)
     core.submit(0.0, [Task(number) for number in range(6)])
     core.drain()
-    (ahead,) = core.take_ahead(lambda task: True, 1)
+    (ahead,) = core.take_ahead(0.0, lambda task: True, 1)
     core.withdraw(1.0, save=True)
     effects = core.drain()
     assert effects.index(Recall([ahead.id])) < effects.index(Save())

@@ -1,10 +1,11 @@
 """worksteal: a Snakemake executor that runs jobs inside one pool of agents, on one machine or in one MPI launch.
 
-Modules: settings (what a user sets); executor and jobs (Snakemake's side); pool, launch and session (the pool's life);
-agent, ahead, core, queue, messages, transport and node (a node of the pool), simulator (the core under a virtual
-clock); runner, tending, tended, warm, forks, afresh, wire and processes (tasks); pieces (jobs that go on later);
-channel, endpoints and frames (Snakemake to pool); trace, figure and progress (what a user sees of it); cli (the
-command `worksteal`); staging, listing, peers, store and archive (copies on the disk of each node).
+Modules: settings and profiles (what a user sets); executor and jobs (Snakemake's side); pool, launch and session (the
+pool's life); agent, ahead, core, queue, messages, transport and node (a node of the pool), simulator (the core under
+a virtual clock); runner, tending, tended, warm, forks, afresh, wire and processes (tasks); pieces (jobs that go on
+later); channel, endpoints and frames (Snakemake to pool); trace, figure and progress (what a user sees of it); cli
+(the command `worksteal`); doctor, findings, probe and trial (a check of a site); staging, listing, peers, store and
+archive (copies on the disk of each node).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """An agent: one process a node. It owns the node's slots, runs tasks in them through its runners, and steals.
 
-    python -m snakemake_executor_plugin_worksteal.agent SESSION_FOLDER [--mpi]
+    python -m snakemake_executor_plugin_worksteal.agent SESSION_FOLDER [--mpi] [--until SECONDS_SINCE_THE_EPOCH]
 
 Started by the executor (module pool). The scheduling itself is in module core; this one connects it to processes, to
 the other agents, and, at the first agent, to Snakemake.
@@ -25,6 +25,7 @@ from . import processes
 from .ahead import Ahead, kind_of, runner_of
 from .channel import Channel, ChannelError, connect
 from .core import Capacity, Core
+from .link import Dialler, Link
 from .messages import Give, Impossible, Recall, Report, Save, Send, Start, Withdrawn
 from .node import Node, find_node, masks
 from .runner import Runner, RunnerDied
@@ -46,6 +47,8 @@ STATISTICS_S = 5.0
 PARTING_S, TOLD_S = 2.0, 8.0
 GONE = "Snakemake is gone"
 STATUS_S = 0.5
+MEETING_S = 30.0  # how long Snakemake is looked for at first
+DIALLING_S = 0.1  # how often to see whether Snakemake has been found again
 # Forks that wait for a script in advance: two a slot and two more, since half of them are made at a time; at most this.
 MOST_SPARES = 8
 
@@ -61,12 +64,21 @@ class Told(Stop):
 class Agent:
     """The event loop of one node."""
 
-    def __init__(self, session: Session, folder: Path, transport: Transport, runners: dict[str, Runner]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        transport: Transport,
+        runners: dict[str, Runner],
+        until: float | None = None,
+    ) -> None:
+        """until: when the allocation ends, in seconds since the epoch."""
         self.session = session
         self.folder = folder
         self.transport = transport
         self.runners = runners
-        self.channel: Channel | None = None
+        self.channel: Channel | Link | None = None
+        self.dialler: Dialler | None = None  # while the connection to Snakemake is lost
         self.selector = selectors.DefaultSelector()
         self.host = socket.gethostname()
         self.rank = transport.rank
@@ -74,6 +86,10 @@ class Agent:
         self.node = self.nodes[self.rank]
         capacities = [Capacity(node.cores, len(node.devices), node.mem_mb, node.host) for node in self.nodes]
         self.core = Core(self.rank, capacities, seed=session.epoch)
+        self.until = until
+        if until is not None:
+            self.core.until = time.monotonic() + until - time.time() - session.margin_s
+        self.time_is_up = False
         self.slots: dict[int, tuple[tuple[int, ...], tuple[int, ...], Kind | None]] = {}
         self.environment = masks(self.node, ())  # of a task without a device
         self.ahead = Ahead(self.core, runners, self.environment)
@@ -96,16 +112,64 @@ class Agent:
 
     def connect(self) -> None:
         """At the first agent: meet Snakemake and say what the pool is."""
+        if self.session.reconnect_s:
+            self.channel = Link()
+            self._dial(self.channel)
+            return
         try:
-            self.channel = connect(self.session.address, bytes.fromhex(self.session.secret), 30.0)
+            channel = connect(self.session.address, bytes.fromhex(self.session.secret), MEETING_S)
         except ChannelError as error:
             raise Stop(f"{GONE}: {error}") from error
-        described = [
+        self.channel = channel
+        channel.queue(("hello", self.session.epoch, self._described()))
+        self.selector.register(channel, selectors.EVENT_READ, self._hear_snakemake)
+
+    def _described(self) -> list[dict[str, Any]]:
+        """What Snakemake is told of the nodes."""
+        return [
             {"rank": rank, "host": node.host, "cores": node.cores, "devices": list(node.devices), "mem_mb": node.mem_mb}
             for rank, node in enumerate(self.nodes)
         ]
-        self.channel.queue(("hello", self.session.epoch, described))
-        self.selector.register(self.channel, selectors.EVENT_READ, self._hear_snakemake)
+
+    def _dial(self, link: Link) -> None:
+        """Look for Snakemake, beside all else."""
+        ends = None if self.until is None else self.until - self.session.margin_s
+        hello = ("hello", self.session.epoch, self._described(), link.received, ends)
+        secret = bytes.fromhex(self.session.secret)
+        patience = self.session.reconnect_s if link.received else max(self.session.reconnect_s, MEETING_S)
+        self.dialler = Dialler(self.session.address, secret, hello, patience)
+        self.dialler.start()
+
+    def _see_dialler(self) -> None:
+        """Go on where the connection was lost, or give up: all agents end in order, and tasks have the grace."""
+        assert self.dialler is not None
+        assert isinstance(self.channel, Link)
+        if self.dialler.failure is not None:
+            print(f"worksteal: {GONE}: {self.dialler.failure}", file=sys.stderr, flush=True)
+            self.dialler = self.channel = None
+            self._part(kill=True)
+        elif self.dialler.channel is not None:
+            self.channel.attach(self.dialler.channel, self.dialler.received)
+            self.selector.register(self.dialler.channel, selectors.EVENT_READ, self._hear_snakemake)
+            self.dialler = None
+            self._hear_snakemake()  # what came with the welcome shows up at no selector
+
+    def _lost(self, error: ChannelError) -> None:
+        """The connection to Snakemake has ended. Over a link what is not finished goes on, and it is looked for."""
+        link = self.channel
+        if not isinstance(link, Link):
+            raise Stop(f"{GONE}: {error}") from error
+        if self.dialler is None and link.channel is not None:
+            print(f"worksteal: the connection to Snakemake is lost: {error}", file=sys.stderr, flush=True)
+            self._hang_up(link)
+            self._dial(link)
+
+    def _hang_up(self, link: Link) -> None:
+        """Wait no more for what comes over a channel that has ended (its number is gone by then)."""
+        for key in list(self.selector.get_map().values()):
+            if key.fileobj is link.channel:
+                self.selector.unregister(key.fileobj)
+        link.detach()
 
     def run(self) -> None:
         """Work until Snakemake ends the pool or is gone."""
@@ -121,10 +185,14 @@ class Agent:
             while not self._finished():
                 self._wait()
                 self._hear_agents()
+                if self.dialler is not None:
+                    self._see_dialler()
                 now = time.monotonic()
                 if self.core.next_tick is not None and self.core.next_tick <= now:
                     self.core.tick(now)
                 self.ahead.recall_late(now)
+                if self.rank == ROOT and now >= self.core.until and not self.time_is_up:
+                    self._end_in_time(now)
                 self._obey(now)
                 self._flush()
         except Stop as stop:
@@ -142,6 +210,12 @@ class Agent:
             self.transport.abort(str(stop))
         self._leave()
 
+    def _end_in_time(self, now: float) -> None:
+        """At the first agent: the allocation is about to end. Nothing begins any more, and what runs is told to end."""
+        self.time_is_up = True
+        self._tell(("time", self.until))
+        self.core.withdraw(now, stop=True)
+
     # Waiting and hearing
 
     def _wait(self) -> None:
@@ -149,8 +223,13 @@ class Agent:
 
         MPI has no file to wait for, so with peers the sleep is short, and longer the longer it is idle.
         """
-        due = min((at for at in (self.core.next_tick, self.ahead.due()) if at is not None), default=None)
+        moments = [self.core.next_tick, self.ahead.due()]
+        if self.rank == ROOT and not self.time_is_up and self.until is not None:
+            moments.append(self.core.until)
+        due = min((at for at in moments if at is not None), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
+        if self.dialler is not None:
+            timeout = DIALLING_S if timeout is None else min(timeout, DIALLING_S)
         if self.transport.idle_s is not None:
             timeout = self._pause if timeout is None else min(timeout, self._pause)
             self._pause = min(self._pause * (2 if self._pause < BRISK_S else LATER), self.transport.idle_s)
@@ -187,10 +266,14 @@ class Agent:
                 if message[0] == "withdraw":
                     self.core.withdraw(now, save=message[1])
                 elif message[0] == "bye":
-                    self.ending = message[1]
-                    self._tell_the_others_to_end(kill=message[1])
+                    self._part(kill=message[1])
         except ChannelError as error:
-            raise Stop(f"{GONE}: {error}") from error
+            self._lost(error)
+
+    def _part(self, *, kill: bool) -> None:
+        """At the first agent: end the pool, with `kill` also the tasks that run."""
+        self.ending = kill
+        self._tell_the_others_to_end(kill=kill)
 
     def _stage(self, tasks: list[Task]) -> None:
         """At the first agent: have all stage what tasks name, before any of them is given away."""
@@ -235,6 +318,8 @@ class Agent:
         if self.rank == ROOT and now - self._told_at > STATUS_S and self.core.pool_running != self._running_told:
             self._running_told, self._told_at = self.core.pool_running, now
             self._tell(("status", self._running_told))
+        if isinstance(self.channel, Link):
+            self.channel.tick()
 
     def _obey_each(self, effects: list[Any]) -> None:
         for effect in effects:
@@ -248,9 +333,9 @@ class Agent:
                 self.ahead.recall(effect.ids)
             elif isinstance(effect, Save):
                 for runner in self.runners.values():
-                    runner.save()
+                    runner.save(all=effect.all)
             elif isinstance(effect, Withdrawn):
-                self._tell(("withdrawn", list(effect.ids)))
+                self._tell(("withdrawn", list(effect.ids), effect.late))
             elif isinstance(effect, Impossible):
                 self._tell(("impossible", effect.id, effect.why))
 
@@ -289,13 +374,15 @@ class Agent:
         """Send what is to be sent, as far as that goes without waiting; where a socket is full, wait for it too."""
         if not self.transport.flush():
             self._pause = SHORTEST_S  # MPI sends the rest only when it is called again
-        for file in (self.channel, *self.runners.values()):
+        channel = self.channel.channel if isinstance(self.channel, Link) else self.channel
+        for file in (channel, *self.runners.values()):
             if file is None or not file.wants_write:
                 continue
             try:
                 done = file.flush()
             except ChannelError as error:
-                raise Stop(f"{GONE}: {error}") from error
+                self._lost(error)
+                continue
             events = selectors.EVENT_READ if done else selectors.EVENT_READ | selectors.EVENT_WRITE
             key = self.selector.get_key(file)
             if key.events != events:
@@ -342,9 +429,10 @@ class Agent:
             self.statistics[ROOT] = self.core.statistics()
             self._await_others(STATISTICS_S + self.session.grace_s)
             self._tell(("ended", self.statistics))
-            if self.channel is not None:
+            channel = self.channel.channel if isinstance(self.channel, Link) else self.channel
+            if channel is not None:
                 with suppress(ChannelError, TimeoutError):
-                    self.channel.finish(STATISTICS_S)
+                    channel.finish(STATISTICS_S)
         self.transport.close()
 
 
@@ -377,6 +465,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="worksteal agent", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mpi", action="store_true", help="the agents are the ranks of an MPI launch")
+    parser.add_argument("--until", type=float, help="when the allocation ends, in seconds since the epoch")
     given = parser.parse_args(arguments)
     try:
         session = read_session(given.folder)
@@ -393,7 +482,7 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        Agent(session, given.folder, transport, runners).run()
+        Agent(session, given.folder, transport, runners, given.until).run()
     except BaseException as error:
         # An agent that ended by itself would leave the others waiting for it in MPI for ever.
         ignore_signals()

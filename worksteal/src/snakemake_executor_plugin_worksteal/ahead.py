@@ -69,7 +69,7 @@ class Ahead:
         for kind, running in self._running.items():
             if running and self._seconds.get(kind, SHORT_S) < SHORT_S:
                 lacking = running - sum(found == kind for _, found in self.waiting.values())
-                for task in self._core.take_ahead(partial(suits, kind), lacking):
+                for task in self._core.take_ahead(now, partial(suits, kind), lacking):
                     self.waiting[task.id] = (now, kind)
                     task.payload.environment.update(self._environment)
                     self._runners[kind[0]].start_ahead(task.id, task.payload, kind)

@@ -146,6 +146,10 @@ class Listener:
                 if deadline is not None and now >= deadline and not self._accepted:
                     return None
 
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when `accept` has something to do."""
+        return self._selector.fileno()
+
     def close(self) -> None:
         """End it, unfinished handshakes and channels that nobody has taken; a thread in `accept` gets ChannelClosed."""
         self._closed = True

@@ -1,5 +1,6 @@
 """The command `worksteal`: what goes with a pool and needs no Snakemake.
 
+    worksteal doctor --profile slurm
     worksteal figure .snakemake/worksteal/RUN
     mpiexec -n 4 worksteal stage data env.tar.zst /local/scratch
     worksteal COMMAND --help
@@ -15,6 +16,7 @@ from importlib import import_module
 
 # Command: module, and what it does, for `worksteal --help`.
 COMMANDS = {
+    "doctor": ("doctor", "whether a pool can work here: launcher, MPI, devices, disk, network"),
     "figure": ("figure", "draw how busy a pool was"),
     "stage": ("staging", "copy files from a shared file system to the disk of each node"),
     "staged": ("staged", "print where a job finds what was staged for it"),

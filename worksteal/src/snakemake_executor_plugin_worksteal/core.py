@@ -98,6 +98,7 @@ class Core:
         self.config = config
         self.capacities = capacities
         self.next_tick: float | None = None
+        self.until = float("inf")  # when tasks have to end, by the driver's clock
         self.counts = dict.fromkeys(("asked", "got", "stolen", "given", "sent", "started"), 0)
         own = capacities[rank]
         self._own = own.room
@@ -217,9 +218,11 @@ class Core:
         self._route(tasks)
         self._settle(now)
 
-    def withdraw(self, now: float, *, save: bool = False) -> None:
-        """At the root: give up all that has been submitted and has not begun anywhere; save: tell the rest to save."""
-        message = Withdraw(max(self._unfinished, default=-1), save)
+    def withdraw(self, now: float, *, save: bool = False, stop: bool = False) -> None:
+        """At the root: give up all that has been submitted and has not begun anywhere; save: tell the rest to save;
+        stop: tell the rest to end, and begin nothing any more.
+        """
+        message = Withdraw(sys.maxsize if stop else max(self._unfinished, default=-1), save, stop)
         self._on_withdraw(now, self.root, message)
         for rank in self._alive:
             if rank != self.rank:
@@ -245,7 +248,7 @@ class Core:
         self._results.append((number, result))
         self._settle(now)
 
-    def take_ahead(self, suits: Callable[[Task], bool], most: int) -> list[Task]:
+    def take_ahead(self, now: float, suits: Callable[[Task], bool], most: int) -> list[Task]:
         """Tasks that the driver may have at hand, to start one itself the moment a task that needs just the same ends.
 
         They are the first in line, as far as they suit, and none of the last that wait: these are for thieves. The
@@ -253,7 +256,7 @@ class Core:
         """
         taken: list[Task] = []
         while len(taken) < most and len(self._waiting) > self._patience:
-            task = self._waiting.take_first(suits)
+            task = self._waiting.take_first(lambda task: suits(task) and not self._is_late(now, task))
             if task is None:
                 break
             taken.append(task)
@@ -305,7 +308,10 @@ class Core:
             task = self._waiting.next(self.free, self._patience)
             if task is None:
                 break
-            self._start(task)
+            if self._is_late(now, task):
+                self._withdrew([task.id], late=True)
+            else:
+                self._start(task)
         if self._cores and len(self._alive) > 1:
             self._seek()
         elif self._missed:
@@ -314,6 +320,10 @@ class Core:
             self._share()
         if self.rank != self.root and len(self._running) != self._told and self.next_tick is None:
             self.next_tick = max(now, self._told_at + max(self.config.status_s, len(self._alive) / 200))
+
+    def _is_late(self, now: float, task: Task) -> bool:
+        """Whether too little time is left for a task. It only gets less, and is the same at all agents."""
+        return task.needs_s > 0 and now + task.needs_s > self.until
 
     def _start(self, task: Task) -> None:
         cores = tuple(self._cores.pop() for _ in range(task.cores))
@@ -609,20 +619,20 @@ class Core:
         ahead = [number for number in self._ahead if number <= self._withdrawn_upto]
         if ahead:
             self._effects.append(Recall(ahead))
-        if message.save:
-            self._effects.append(Save())
+        if message.save or message.stop:
+            self._effects.append(Save(message.stop))
 
-    def _withdrew(self, ids: Sequence[int]) -> None:
+    def _withdrew(self, ids: Sequence[int], *, late: bool = False) -> None:
         if ids and self.rank == self.root:
-            self._on_withdrew(0.0, self.rank, Withdrew(tuple(ids)))
+            self._on_withdrew(0.0, self.rank, Withdrew(tuple(ids), late))
         elif ids:
-            self._send(self.root, Withdrew(tuple(ids)))
+            self._send(self.root, Withdrew(tuple(ids), late))
 
     def _on_withdrew(self, now: float, source: int, message: Withdrew) -> None:
         gone = [number for number in message.ids if self._unfinished.pop(number, None) is not None]
         if gone:
             self._given_up += len(gone)
-            self._effects.append(Withdrawn(gone))
+            self._effects.append(Withdrawn(gone, message.late))
 
     # Deaths
 

@@ -102,6 +102,8 @@ def tune(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6)):
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
+    # Keep-alive does not watch a connection on which something waits to be acknowledged; this does (milliseconds).
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000)
 
 
 def peer_name(connection: socket.socket) -> str:

@@ -22,14 +22,19 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.settings import ExecMode
 
-from .launch import Launch, LaunchError, choose_launch
+from .allocation import seconds_of
+from .batch import BatchError, batch_system, wish_of
+from .launch import Launch, LaunchError, allocated_nodes, choose_launch
 from .node import NodeError, find_devices
 from .pieces import Pieces, next_piece
-from .session import FILE, SOCKET_FOLDER, Session, SessionError, make_secret, remove_socket
+from .profiles import ProfileError, check_profiles, given_profiles
+from .session import FILE, SOCKET_FOLDER, Session, SessionError, make_secret, parse_variables, remove_socket
 from .tasks import Result, Task
 
 if TYPE_CHECKING:
+    from .channel import Listener
     from .pool import Pool
+    from .pools import Pools
     from .progress import Progress
 
 DURATIONS, SUMMARY = "durations.json", "summary.json"
@@ -39,6 +44,8 @@ SUMMARY_S, SUMMARY_SHARE = 1.0, 50
 NEWEST = 0.2
 # Jobs are prepared and handed over in batches that grow to this size: the first starts at once, the rest costs little.
 LARGEST_BATCH = 64
+# What lies between the last SIGKILL for a job and the end of the allocation, if the setting `margin` does not say.
+MARGIN_S = 30
 
 
 @dataclass(slots=True)
@@ -62,19 +69,31 @@ class Executor(RealExecutor):  # type: ignore[misc]
         self.settings = self.workflow.executor_settings
         self._entries: dict[int, Entry] = {}
         self._numbers = itertools.count()
-        self._pool: Pool | None = None
+        self._pool: Pool | Pools | None = None
         self._ended = False
         self._summary_due = 0.0
         self._draining = self._saving = False
+        self._held: list[Entry] = []  # too little time is left for them
+        self._late = 0
         self._done = self._failed = self._running = self._later = self._unfinished = self._begun = 0
         self._waits = {"mean": 0.0, "max": 0.0}
         self._lock = threading.Lock()
         if self.workflow.remote_execution_settings.immediate_submit:
             raise WorkflowError("worksteal does not do --immediate-submit: its jobs live no longer than Snakemake")
         try:
-            self.launch = choose_launch(self.settings.launcher or "auto", self.settings.nodes)
+            inside = allocated_nodes() > 0  # then there is nothing to ask a batch system for
+            self.submits = (self.settings.submit or "no") != "no" and not inside
+            check_profiles(given_profiles(sys.argv[1:]), self.settings, filled=not inside)
+            self.walltime_s = seconds_of(self.settings.walltime) if self.settings.walltime else None
+            self.queue_wait_s = seconds_of(self.settings.queue_wait) if self.settings.queue_wait else None
+            if self.submits:
+                self.wish = wish_of(self.settings, self.walltime_s)
+                self.launch = Launch(self.settings.submit, self.wish.nodes, ("submit",))
+            else:
+                self.launch = choose_launch(self.settings.launcher or "auto", self.settings.nodes)
             find_devices(self.settings.devices or "auto")
-        except (LaunchError, NodeError) as error:
+            os.environ.update(parse_variables(self.settings.environment or ""))
+        except (LaunchError, NodeError, BatchError, ProfileError, SessionError, ValueError) as error:
             raise WorkflowError(f"worksteal: {error}") from None
         if self.settings.slots is not None and self.settings.slots < 1:
             raise WorkflowError(f"worksteal: slots is {self.settings.slots}; a node needs 1 or more")
@@ -184,7 +203,6 @@ class Executor(RealExecutor):  # type: ignore[misc]
         # Not at the top: Snakemake imports every plugin at every start, and while it is itself half imported.
         from .channel import ChannelError, Listener
         from .jobs import Converter
-        from .pool import Pool
         from .progress import Progress
         from .trace import Trace
 
@@ -206,13 +224,35 @@ class Executor(RealExecutor):  # type: ignore[misc]
                 session.address,
                 lambda text: self.log(f"worksteal: {text}", warning=True),
             )
-        except (SessionError, ChannelError, OSError, ValueError) as error:
+            # Where it listens on every interface, the pool finds it by this host's name.
+            session.address = listener.address.replace("tcp:0.0.0.0:", f"tcp:{socket.gethostname()}:")
+            self._pool = self._make_pool(session, listener)
+        except (SessionError, ChannelError, BatchError, OSError, ValueError) as error:
             raise WorkflowError(f"worksteal cannot start: {error}") from None
-        # Where it listens on every interface, the pool finds it by this host's name.
-        session.address = listener.address.replace("tcp:0.0.0.0:", f"tcp:{socket.gethostname()}:")
-        self._pool = Pool(self.launch, session, self.folder, listener, self, restarts=self.settings.restarts)
         self._pool.start()
         self._follow_sigterm()
+
+    def _make_pool(self, session: Session, listener: Listener) -> Pool | Pools:
+        """One pool here or in this allocation, or pools that are batch jobs."""
+        from .pool import Pool
+        from .pools import Policy, Pools
+
+        settings = self.settings
+        if self.submits:
+            work = self.folder / "batch"
+            work.mkdir(mode=0o700)
+            system = batch_system(settings.submit, work)
+            policy = Policy(settings.pools or 1, settings.follow_ups or 0, settings.restarts, self.queue_wait_s)
+            return Pools(system, self.wish, policy, session, self.folder, listener, self)
+        return Pool(
+            self.launch,
+            session,
+            self.folder,
+            listener,
+            self,
+            restarts=settings.restarts,
+            walltime_s=self.walltime_s,
+        )
 
     def _software(self) -> str:
         """What is staged as software; SessionError where that cannot be."""
@@ -230,6 +270,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
         slots = self.settings.slots
         if slots is None and self.launch.is_local and isinstance(cores, int) and cores < sys.maxsize:
             slots = cores
+        if slots is None and self.submits:
+            slots = self.settings.batch_cores
         preload = (self.settings.preload or "").replace(",", " ").split()
         return Session(
             pool=self.folder.name,
@@ -243,7 +285,12 @@ class Executor(RealExecutor):  # type: ignore[misc]
             devices=self.settings.devices or "auto",
             memory_mb=self.settings.memory_mb,
             preload=preload,
+            launcher=self.settings.launcher or "auto",
+            preamble=self.settings.preamble or "",
+            walltime_s=self.walltime_s,
+            reconnect_s=float(self.settings.reconnect or 0) if self.submits else 0.0,
             grace_s=float(self.settings.grace),
+            margin_s=float(self.settings.grace + MARGIN_S if self.settings.margin is None else self.settings.margin),
             reuse=self.settings.reuse or 1,
             stage_dir=self.settings.stage_dir or "auto",
             software=self._software(),
@@ -274,15 +321,15 @@ class Executor(RealExecutor):  # type: ignore[misc]
 
     # Callbacks out (the pool's thread)
 
-    def started(self, nodes: list[dict[str, Any]]) -> None:
-        """The first line says what the pool is."""
+    def started(self, nodes: list[dict[str, Any]], pool: str = "") -> None:
+        """The first line says what the pool is; pool: its name, if there are several."""
         hosts = sorted({str(node["host"]) for node in nodes})
         slots, devices = sum(node["cores"] for node in nodes), sum(len(node["devices"]) for node in nodes)
         named = ", ".join(hosts[:4]) + (f" and {len(hosts) - 4} more" if len(hosts) > 4 else "")
-        launcher = "one process, no MPI" if self.launch.is_local else self.launch.name
+        launcher = "" if pool else f", launcher: {'one process, no MPI' if self.launch.is_local else self.launch.name}"
         self.log(
-            f"worksteal: {count(len(nodes), 'node')} ({named}), {count(slots, 'slot')}, {count(devices, 'device')}, "
-            f"launcher: {launcher}; files: {relative(self.folder)}"
+            f"worksteal: {f'{pool}: ' if pool else ''}{count(len(nodes), 'node')} ({named}), {count(slots, 'slot')}, "
+            f"{count(devices, 'device')}{launcher}; files: {relative(self.folder)}"
         )
         for node in nodes:
             self.trace.pool(node["rank"], node["host"], node["cores"], len(node["devices"]))
@@ -363,14 +410,65 @@ class Executor(RealExecutor):  # type: ignore[misc]
         about["all output"] = relative(Path(result.log)) if result.log else "none was printed"
         return about
 
-    def withdrawn(self, tasks: list[Task], *, begun: bool) -> None:
-        """Tasks that will not begin; begun: some of them may have done so in a pool that has died."""
+    def time_up(self, until: float) -> None:
+        """The allocation is about to end; the pool has told running jobs to end."""
+        self.log(
+            f"worksteal: the allocation ends at {time.strftime('%H:%M:%S', time.localtime(until))}: running jobs are "
+            "told to end, and no more are begun",
+            warning=True,
+        )
+        self._end_early()
+
+    def no_more(self) -> None:
+        """No further pool is to be had."""
+        self._end_early()
+
+    def _end_early(self) -> None:
+        """Nothing more is to begin, as after a SIGTERM; Snakemake says then that not all is done."""
+        self.workflow.scheduler.exit_gracefully()
+        self._drain()
+
+    def withdrawn(self, tasks: list[Task], *, begun: bool, late: bool = False) -> None:
+        """Tasks that will not begin; begun: some of them may have done so in a pool that has died; late: there is too
+        little time left for them.
+        """
         with self._lock:
             found = [self._entries.pop(task.id) for task in tasks if task.id in self._entries]
+        if late and not begun:
+            self._hold(tasks, found)
+            return
         self._leave([entry for entry in found if entry.pieces.number])
         others = [entry for entry in found if not entry.pieces.number]
         self._unfinished += len(others) if begun else 0
         self._forget(others, complete=not begun)
+
+    def _hold(self, tasks: list[Task], entries: list[Entry]) -> None:
+        """Keep late jobs until there is nothing else to do: as failed ones they would keep others from beginning."""
+        if not self._late and tasks:
+            self.log(
+                f"worksteal: {tasks[0].name} is not begun: its runtime of {tasks[0].needs_s / 60:g} min does not fit "
+                "into what is left of the allocation; nor are others of that kind",
+                warning=True,
+            )
+        self._late += len(entries)
+        self._held += entries
+        if self._draining:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Snakemake forgets the late jobs."""
+        held, self._held = self._held, []
+        if held:
+            self._forget(held, complete=True)
+
+    def _only_late_ones_are_left(self) -> bool:
+        """Whether all jobs that could be done now are late."""
+        scheduler = self.workflow.scheduler
+        if not self._held or self._entries:
+            return False
+        with scheduler._lock:
+            waiting = scheduler._tofinish or scheduler._toerror or self.workflow.dag.ready_jobs
+            return not waiting and len(scheduler.running) == len(self._held)
 
     def _forget(self, entries: list[Entry], *, complete: bool) -> None:
         """Snakemake forgets jobs, as if it had never handed them over. complete: there is no output of theirs but an
@@ -427,6 +525,10 @@ class Executor(RealExecutor):  # type: ignore[misc]
         """A moment has passed."""
         if self.workflow.scheduler._errors and not self._draining and not self.workflow.execution_settings.keep_going:
             self._drain()  # a local rule has failed
+        if self._only_late_ones_are_left():
+            self._end_early()
+        if self._draining:
+            self._let_go()
         self._count()
         if self.progress is not None:
             self.progress.tick()
@@ -487,6 +589,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
             self._draw(summary)
         if unfinished and (kill or self._draining):
             self.log(f"worksteal: {count(unfinished, 'job')} had not finished")
+        if self._late:
+            self.log(f"worksteal: {count(self._late, 'job')} did not fit into the rest of the allocation")
         if self._later:
             self.log(f"worksteal: {count(self._later, 'job')} will go on later, when the workflow is run again")
 

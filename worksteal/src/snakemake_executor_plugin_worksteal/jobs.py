@@ -76,6 +76,8 @@ class Converter:
             priority=int(job.priority),
             expected=self.expected(job),
             affinity=str(job.resources.get("affinity", "")),
+            # What saves its state can be cut anywhere; all else must end before the allocation does.
+            needs_s=0.0 if job.resources.get("resume") else self.stated(job, "runtime") * 60.0,
             payload=self.order(job, number),
         )
 

@@ -31,10 +31,11 @@ class Launch:
         """Whether the pool is one process of this machine, without MPI."""
         return not self.prefix
 
-    def command(self, folder: Path) -> list[str]:
-        """The whole command."""
+    def command(self, folder: Path, until: float | None = None) -> list[str]:
+        """The whole command; until: when the allocation ends, in seconds since the epoch."""
         agent = [sys.executable, "-m", AGENT, str(folder)]
-        return [*self.prefix, *agent, *([] if self.is_local else ["--mpi"])]
+        end = [] if until is None else ["--until", f"{until:.0f}"]
+        return [*self.prefix, *agent, *([] if self.is_local else ["--mpi"]), *end]
 
 
 def allocated_nodes(environment: Mapping[str, str] = os.environ) -> int:
@@ -53,6 +54,15 @@ def allocated_nodes(environment: Mapping[str, str] = os.environ) -> int:
     return 0
 
 
+def several_nodes(environment: Mapping[str, str]) -> str:
+    """The launcher for several nodes: srun inside Slurm, unless Python's own environment has an MPI and so an mpiexec;
+    else mpiexec.
+    """
+    own = Path(sys.executable).parent / "mpiexec"
+    inside = "SLURM_JOB_ID" in environment and shutil.which("srun", path=environment.get("PATH", os.defpath))
+    return "srun" if inside and not own.exists() else "mpiexec"
+
+
 def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, str] = os.environ) -> Launch:
     """The launch for the settings `launcher` and `nodes`.
 
@@ -62,7 +72,7 @@ def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, st
     allocated = allocated_nodes(environment)
     count = nodes or allocated or 1
     if launcher == "auto":
-        launcher = "mpiexec" if count > 1 else "local"
+        launcher = "local" if count == 1 else several_nodes(environment)
     if launcher == "local":
         if count > 1 and nodes:
             raise LaunchError(

@@ -96,16 +96,20 @@ class Status(NamedTuple):
 
 
 class Withdraw(NamedTuple):
-    """Give up every task up to this number that has not begun; `save`: and have those that run go on another time."""
+    """Give up every task up to this number that has not begun; `save`: and have those that run go on another time;
+    `stop`: and have all that run end.
+    """
 
     upto: int
     save: bool = False
+    stop: bool = False
 
 
 class Withdrew(NamedTuple):
-    """These had not begun and never will."""
+    """These had not begun and never will; late: because too little time is left for them."""
 
     ids: tuple[int, ...]
+    late: bool = False
 
 
 class Census(NamedTuple):
@@ -152,9 +156,10 @@ class Report(NamedTuple):
 
 
 class Withdrawn(NamedTuple):
-    """At the root: tasks that never began and never will."""
+    """At the root: tasks that never began and never will; late: because too little time is left for them."""
 
     ids: list[int]
+    late: bool = False
 
 
 class Recall(NamedTuple):
@@ -164,7 +169,9 @@ class Recall(NamedTuple):
 
 
 class Save(NamedTuple):
-    """Tell the tasks that run here, and can, to save their state and end."""
+    """Tell the tasks that run here, and can, to save their state and end; `all`: tell all to end."""
+
+    all: bool = False
 
 
 class Impossible(NamedTuple):

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from .allocation import end_of_allocation
 from .channel import Channel, ChannelError, Listener
 from .launch import Launch, LaunchError
 from .runner import read_journal
@@ -37,9 +38,11 @@ class PoolError(Exception):
 class Client(Protocol):
     """Who uses a pool. All but `log` are called from the pool's thread."""
 
-    def started(self, nodes: list[dict[str, Any]]) -> None: ...
+    def started(self, nodes: list[dict[str, Any]], pool: str = "") -> None: ...
     def finished(self, task: Task, result: Result) -> None: ...
-    def withdrawn(self, tasks: list[Task], *, begun: bool) -> None: ...
+    def withdrawn(self, tasks: list[Task], *, begun: bool, late: bool = False) -> None: ...
+    def time_up(self, until: float) -> None: ...
+    def no_more(self) -> None: ...
     def again(self, tasks: list[Task]) -> list[int]: ...
     def impossible(self, task: Task, why: str) -> None: ...
     def event(self, name: str, rank: int, when: float, details: dict[str, Any]) -> None: ...
@@ -57,13 +60,24 @@ class Pool:
     """
 
     def __init__(
-        self, launch: Launch, session: Session, folder: Path, listener: Listener, client: Client, *, restarts: int = 3
+        self,
+        launch: Launch,
+        session: Session,
+        folder: Path,
+        listener: Listener,
+        client: Client,
+        *,
+        restarts: int = 3,
+        walltime_s: float | None = None,
     ) -> None:
+        """walltime_s: how much time there is if no batch system says so."""
         self.launch = launch
         self.session = session
         self.folder = folder
         self.client = client
         self.restarts = restarts
+        self.walltime_s = walltime_s
+        self.until: float | None = None  # when the allocation ends
         self.statistics: dict[str, Any] = {}
         self.deaths = 0
         self._listener = listener
@@ -142,6 +156,7 @@ class Pool:
     def _main(self) -> None:
         fruitless = 0
         try:
+            self.until = end_of_allocation(walltime_s=self.walltime_s)
             while not self._stopping:
                 before = len(self._open)
                 error = self._one_launch()
@@ -179,7 +194,7 @@ class Pool:
         with log.open("wb") as output:
             # A session of its own: Ctrl-C in the terminal reaches Snakemake, which decides.
             self._process = subprocess.Popen(
-                self.launch.command(self.folder),
+                self.launch.command(self.folder, self.until),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -274,7 +289,9 @@ class Pool:
         elif kind == "withdrawn":
             with self._lock:
                 tasks = [self._open.pop(number) for number in content[0] if number in self._open]
-            self.client.withdrawn(tasks, begun=self._may_have_begun)
+            self.client.withdrawn(tasks, begun=self._may_have_begun, late=content[1])
+        elif kind == "time":
+            self.client.time_up(content[0])
         elif kind == "impossible":
             with self._lock:
                 task = self._open.pop(content[0], None)

@@ -138,9 +138,9 @@ class Runner:
         self._wire.send(("stop", id, reason, int(sign)))
         self._wire.flush()
 
-    def save(self) -> None:
-        """Send SIGTERM to all tasks that can go on another time (`Order.resume`), SIGKILL after the grace."""
-        self._wire.send(("save",))
+    def save(self, *, all: bool = False) -> None:
+        """Send SIGTERM to tasks that can go on another time (`Order.resume`), or to all; SIGKILL after the grace."""
+        self._wire.send(("save", all))
         self._wire.flush()
 
     def read(self) -> list[Result | Back | str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -65,6 +66,11 @@ class Session:
     memory_mb: int | None = None
     preload: list[str] = field(default_factory=list)
     grace_s: float = 10.0
+    launcher: str = "auto"  # how a batch job starts the agents
+    preamble: str = ""  # what a batch job does before that
+    walltime_s: float | None = None  # of a batch job
+    reconnect_s: float = 0.0  # how long the pool tries to find Snakemake again when the connection is lost
+    margin_s: float = 40.0  # so long before the end of the allocation running tasks are told to end
     reuse: int = 1
     stage_dir: str = "none"
     software: str = ""
@@ -142,6 +148,19 @@ def task_environment(own: Mapping[str, str], given: Mapping[str, str], *, same_m
         environment = {name: value for name, value in environment.items() if not name.startswith(HOST_VARIABLES)}
         environment.update((name, value) for name, value in own.items() if name.startswith(HOST_VARIABLES))
     return environment
+
+
+def parse_variables(text: str) -> dict[str, str]:
+    """Variables of the setting `environment`: `A=1,B=x y`.
+
+    Raises:
+        SessionError: a part has no name or no equals sign.
+    """
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    for name, equals, _ in parts:
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise SessionError(f"environment has {name + equals!r}; expected NAME=VALUE, several separated by commas")
+    return {name: value for name, _, value in parts}
 
 
 def journals(folder: Path) -> list[Path]:

@@ -43,6 +43,13 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
             "number, or a list such as '0,2'. 0 leaves the devices to the tasks, with no mask set.",
         },
     )
+    environment: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "Variables that agents and jobs have, separated by commas, e.g. "
+            "'ZE_FLAT_DEVICE_HIERARCHY=FLAT,OMP_PROC_BIND=false'; they win over Snakemake's own.",
+        },
+    )
     memory_mb: Optional[int] = field(
         default=None,
         metadata={
@@ -76,6 +83,82 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
         default=10,
         metadata={
             "help": "Seconds between SIGTERM and SIGKILL for a job that has to end (limit, Ctrl-C).",
+        },
+    )
+    submit: Optional[str] = field(
+        default="no",
+        metadata={
+            "help": "'slurm' or 'pbs': run the pool as a batch job that is submitted from here (a login node) and "
+            "connects back; needs the extra 'batch' (psij-python) and a walltime. Default 'no': start it here or in "
+            "the allocation that Snakemake runs in.",
+        },
+    )
+    account: Optional[str] = field(
+        default=None,
+        metadata={"help": "Account or project that a batch job is charged to (submit)."},
+    )
+    queue: Optional[str] = field(
+        default=None,
+        metadata={"help": "Queue or partition of a batch job (submit)."},
+    )
+    batch_cores: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "Cores that a batch job asks for on each node, and with them the slots. Default: whole nodes, "
+            "which no other job shares, and all cores of them.",
+        },
+    )
+    batch_options: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "Further options of a batch job, as they are written after #SBATCH or #PBS, e.g. "
+            "'--constraint=gpu --gpus-per-node=4' or '-l filesystems=home:flare'.",
+        },
+    )
+    preamble: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "Commands of bash that a batch job runs before its agents start, e.g. 'module load frameworks'; "
+            "agents and jobs have the variables that they leave (submit).",
+        },
+    )
+    pools: Optional[int] = field(
+        default=1,
+        metadata={"help": "How many batch jobs share the work at one time (submit)."},
+    )
+    follow_ups: Optional[int] = field(
+        default=10,
+        metadata={
+            "help": "How many batch jobs more may be submitted when the first have ended and work is left (submit).",
+        },
+    )
+    queue_wait: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "How long a batch job may wait until it begins, as HH:MM:SS or a number of minutes; then the run "
+            "ends with the batch system's reason. Default: for ever.",
+        },
+    )
+    reconnect: Optional[int] = field(
+        default=120,
+        metadata={
+            "help": "Seconds for which a pool that is a batch job goes on and looks for Snakemake when the connection "
+            "is lost, before its jobs are told to end.",
+        },
+    )
+    margin: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "Seconds before the end of the allocation at which running jobs are told to end (SIGTERM, SIGKILL "
+            "after the grace). A job whose runtime would not be over by then is not begun, unless it can go on later "
+            "(resource resume). Default: the grace and 30 seconds.",
+        },
+    )
+    walltime: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "How long the pool may live, as HH:MM:SS, D-HH:MM:SS or a number of minutes. Default: inside an "
+            "allocation what Slurm or PBS says is left of it, else for ever.",
         },
     )
     restarts: Optional[int] = field(

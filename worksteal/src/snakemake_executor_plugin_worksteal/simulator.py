@@ -313,7 +313,7 @@ class Simulation:
     def _take_ahead(self, rank: int) -> None:
         """What an agent has at hand of tasks without devices; each for a while only."""
         lacking = self._ahead - len(self._at_hand[rank])
-        for task in self.cores[rank].take_ahead(lambda task: not task.devices, lacking):
+        for task in self.cores[rank].take_ahead(self.now, lambda task: not task.devices, lacking):
             self._at_hand[rank].append(task)
             self._at(self.now + AHEAD_S, self._put_back, rank, task.id)
 

@@ -15,8 +15,9 @@ class Task:
     """One unit of work as the scheduling core sees it.
 
     cores and devices are of one node. expected is the duration in seconds that is expected (0: unknown). Tasks of one
-    affinity key prefer one node. pieces is how often it has saved its state and stopped: one that goes on is a task of
-    its own, with a new id. The payload is opaque to the core (an `Order` in the real pool).
+    affinity key prefer one node. needs_s is the time in seconds that must be left for it to begin (0: any). pieces is
+    how often it has saved its state and stopped: one that goes on is a task of its own, with a new id. The payload is
+    opaque to the core (an `Order` in the real pool).
     """
 
     id: int
@@ -27,6 +28,7 @@ class Task:
     priority: int = 0
     expected: float = 0.0
     affinity: str = ""
+    needs_s: float = 0.0
     pieces: int = 0
     payload: Any = None
 

@@ -358,12 +358,12 @@ class Tender:
         if task is not None and not task.ended:
             self._stop(task, reason, sign, self.settings.grace_s)
 
-    def _on_save(self) -> None:
-        """Tell what can go on another time to save its state and end."""
+    def _on_save(self, all: bool = False) -> None:
+        """Tell what can go on another time, or all, to save its state and end."""
         reason = "was told to end because the pool is to end"
         for _ in range(2):  # again, for what has begun in place of one that had ended already
             for task in list(self.tasks.values()):
-                if task.order.resume and not task.ended and not task.stopped:
+                if (all or task.order.resume) and not task.ended and not task.stopped:
                     task.saving = True
                     self._stop(task, reason, signal.SIGTERM, self.settings.grace_s)
 

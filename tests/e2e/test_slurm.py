@@ -1,0 +1,29 @@
+"""The experiment by `--profile slurm`, from a login node to the report, on a real Slurm of two nodes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import yaml
+from project import CONFIG, copy_project, counts
+from slurm import cluster
+
+
+def test_from_the_login_node_to_the_report(tmp_path, monkeypatch):
+    """With nodes and walltime given on the command line; then nothing is left to do, nor in Slurm."""
+    project = copy_project(tmp_path / "project")
+    (project.folder / "toy.yaml").write_text(yaml.safe_dump(CONFIG))
+    simulate = [sys.executable, "-m", "hedflow.cli", "simulate", "world", "--cells", "40", "--drugs", "16"]
+    subprocess.run(simulate, cwd=project.folder, env=project.environment, check=True)
+    site = ("--profile", "slurm", "--worksteal-nodes", "2", "--worksteal-walltime", "15")
+    with cluster(2) as slurm:
+        monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
+        done = project.snakemake(*site)
+        assert done.returncode == 0, done.stdout
+        assert "worksteal: pool 1 (Slurm job 1): 2 nodes" in done.stdout
+        assert (project.folder / "results/report.html").stat().st_size > 100_000
+        slurm.wait_for(lambda: not slurm.jobs(), "a batch job is left")
+        again = project.snakemake("--profile", "slurm", "-n")
+    assert again.returncode == 0, again.stdout
+    assert counts(again.stdout) == {}

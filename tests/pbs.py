@@ -1,0 +1,257 @@
+"""Stand-ins for qsub, qstat and qdel of PBS Pro, in a folder for PATH. They take what the reference guide documents,
+refuse all else as PBS does, and run the job script on this machine.
+
+    python pbs.py STATE_FOLDER (qsub|qstat|qdel|run) ARGUMENTS...
+
+After "PBS Professional Reference Guide": qsub (options and directives), -l select and place, job names, job states,
+qstat -F json, exit status 35 for jobs that have finished and 153 for unknown ones. What they cannot show: queues that
+wait, several hosts, hooks and cgroups.
+"""
+
+from __future__ import annotations
+
+import getopt
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+SERVER = "standin"
+OPTIONS = "a:A:c:C:e:fhIj:J:k:l:m:M:N:o:p:P:q:r:R:S:u:v:VW:Xz"
+PLACE = r"(free|pack|scatter|vscatter)?(:?(excl|exclhost|shared))?(:?group=\w+)?"
+CHUNK = r"(\d+)?(:?\w[\w.]*=[\w.+-]+)+|\d+"
+TIME = r"(\d+:)?(\d+:)?\d+(\.\d+)?"
+NAME = r"[A-Za-z0-9][\w.+-]{0,229}"
+FINISHED, UNKNOWN, BAD_QUEUE, SYNTAX = 35, 153, 170, 2
+
+
+def fail(status: int, text: str) -> NoReturn:
+    """As a PBS command does."""
+    print(text, file=sys.stderr)
+    sys.exit(status)
+
+
+class Jobs:
+    """What the server knows, one JSON file a job."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, number: str) -> Path:
+        """Of a job."""
+        return self.folder / f"{number}.json"
+
+    def read(self, number: str) -> dict[str, object] | None:
+        """A job as qstat shows it; None if it is unknown."""
+        try:
+            found: dict[str, object] = json.loads(self.path(number).read_text())
+        except FileNotFoundError:
+            return None
+        return found
+
+    def write(self, number: str, **changes: object) -> None:
+        """Change a job, whole or not at all."""
+        job = {**(self.read(number) or {}), **changes}
+        temporary = self.folder / f".{number}.{os.getpid()}"
+        temporary.write_text(json.dumps(job))
+        temporary.rename(self.path(number))
+
+
+def directives(script: Path) -> list[tuple[str, str]]:
+    """The options in a script: lines that begin with #PBS, before the first line that is neither comment nor blank."""
+    found, over = [], False
+    for number, line in enumerate(script.read_text().splitlines()):
+        if line.startswith("#PBS"):
+            if over:
+                fail(SYNTAX, f"stand-in: directive in line {number + 1} after the first command, which PBS overlooks")
+            options, rest = getopt.getopt(shlex.split(line[4:]), OPTIONS)
+            if rest:
+                fail(SYNTAX, f"qsub: usage: {line!r} has {rest} beside its options")
+            found += options
+        elif line.strip() and not line.startswith("#"):
+            over = True
+    return found
+
+
+def resources(value: str) -> dict[str, str]:
+    """Of one -l: name=value, by commas."""
+    found = {}
+    for part in value.split(","):
+        name, equals, what = part.partition("=")
+        if not equals or not re.fullmatch(r"\w+", name):
+            fail(SYNTAX, f"qsub: Illegal attribute or resource value: -l {value}")
+        patterns = {"place": PLACE, "walltime": TIME, "select": rf"({CHUNK})(\+({CHUNK}))*"}
+        if not re.fullmatch(patterns.get(name, r"[\w:.@+-]+"), what):
+            fail(SYNTAX, f"qsub: Illegal attribute or resource value for {name}: {what}")
+        found[name] = what
+    return found
+
+
+def qsub(jobs: Jobs, arguments: list[str]) -> None:
+    """Check, keep, and run in a process of its own."""
+    options, rest = getopt.getopt(arguments, OPTIONS)
+    if len(rest) != 1:
+        fail(SYNTAX, "qsub: usage: qsub [options] script")
+    script = Path(rest[0]).resolve()
+    options += directives(script)
+    wants: dict[str, str] = {}
+    for name, value in options:
+        if name == "-l":
+            wants.update(resources(value))
+        elif name == "-N" and not re.fullmatch(NAME, value):
+            fail(SYNTAX, f"qsub: illegal -N value: {value}")
+        elif name == "-r" and value not in ("y", "n"):
+            fail(SYNTAX, "qsub: illegal -r value")
+        elif name in ("-A", "-q") and not value:
+            fail(SYNTAX, f"qsub: illegal {name} value")
+    given = dict(options)
+    if given.get("-q") == "nowhere":
+        fail(BAD_QUEUE, "qsub: Unknown queue")
+    if "select" not in wants or "walltime" not in wants:
+        fail(SYNTAX, "stand-in: this site wants select and walltime")
+    number = f"{len(list(jobs.folder.glob('*.json'))) + 1}.{SERVER}"
+    held = "-h" in given
+    jobs.write(
+        number,
+        Job_Name=given.get("-N", script.name),
+        job_state="H" if held else "R",
+        comment="Not Running: Job held by user" if held else "Job run on (here)",
+        Resource_List=wants,
+        queue=given.get("-q", "workq"),
+        Rerunable=given.get("-r", "y") == "y",
+        Account_Name=given.get("-A", ""),
+        script=str(script),
+        environment=dict(os.environ) if "-V" in given else {"PATH": os.defpath, "HOME": os.environ["HOME"]},
+    )
+    if not held:
+        me = [sys.executable, __file__, str(jobs.folder), "run", number]
+        null = subprocess.DEVNULL
+        subprocess.Popen(me, stdin=null, stdout=null, stderr=null, start_new_session=True, cwd="/")
+    print(number)
+
+
+def run(jobs: Jobs, number: str) -> None:
+    """A job, to its end or that of its walltime."""
+    job = jobs.read(number)
+    assert job is not None
+    wants, environment = job["Resource_List"], job["environment"]
+    assert isinstance(wants, dict)
+    assert isinstance(environment, dict)
+    nodes = re.match(r"(\d+)", wants["select"])
+    each = re.search(r"mpiprocs=(\d+)", wants["select"])
+    count = int(nodes[1] if nodes else 1) * int(each[1] if each else 1)
+    (jobs.folder / f"{number}.nodes").write_text(f"{socket.gethostname()}\n" * count)
+    process = subprocess.Popen(
+        ["/bin/bash", str(job["script"])],
+        env={**environment, "PBS_JOBID": number, "PBS_NODEFILE": str(jobs.folder / f"{number}.nodes")}
+        | {"PBS_ENVIRONMENT": "PBS_BATCH", "PBS_JOBNAME": str(job["Job_Name"])},
+        cwd=environment["HOME"],
+        start_new_session=True,
+    )
+    jobs.write(number, stime=time.strftime("%a %b %d %H:%M:%S %Y"), session_id=process.pid)
+    seconds = 0.0
+    for part in wants["walltime"].split(":"):
+        seconds = seconds * 60 + float(part)
+    comment = "Job run on (here) and finished"
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        comment = "Job run on (here) and exceeded resource walltime"
+        end(process.pid)
+    job = jobs.read(number)
+    assert job is not None
+    status = process.wait()
+    if job.get("deleted"):
+        comment = "Job run on (here) and terminated"
+    jobs.write(number, job_state="F", comment=comment, Exit_status=status if status >= 0 else 256 - status)
+
+
+def end(session: int) -> None:
+    """SIGTERM to all processes of a job, SIGKILL after two seconds."""
+    for sign, patience in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)):
+        deadline = time.monotonic() + patience
+        members = [session]
+        while members and time.monotonic() < deadline:
+            stats = subprocess.run(["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True).stdout
+            members = [int(each) for each in stats.split()]
+            for pid in members:
+                try:
+                    os.kill(pid, sign)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.2)
+
+
+def qstat(jobs: Jobs, arguments: list[str]) -> None:
+    """-f -F json, with -x also of jobs that have finished."""
+    options, numbers = getopt.getopt(arguments, "fF:xu:")
+    given = dict(options)
+    if "-f" not in given or given.get("-F") != "json":
+        fail(SYNTAX, "stand-in: only qstat -f -F json is known here")
+    found, status = {}, 0
+    for number in numbers:
+        job = jobs.read(number)
+        if job is None:
+            print(f"qstat: Unknown Job Id {number}", file=sys.stderr)
+            status = UNKNOWN
+        elif job["job_state"] == "F" and "-x" not in given:
+            print(
+                f"qstat: {number} Job has finished, use -x or -H to obtain historical job information", file=sys.stderr
+            )
+            status = FINISHED
+        else:
+            found[number] = {key: value for key, value in job.items() if key not in ("script", "environment")}
+    if found:
+        print(json.dumps({"timestamp": int(time.time()), "pbs_version": "2022.1", "pbs_server": SERVER, "Jobs": found}))
+    sys.exit(status)
+
+
+def qdel(jobs: Jobs, numbers: list[str]) -> None:
+    """End jobs."""
+    status = 0
+    for number in numbers:
+        job = jobs.read(number)
+        if job is None:
+            print(f"qdel: Unknown Job Id {number}", file=sys.stderr)
+            status = UNKNOWN
+        elif job["job_state"] == "F":
+            print(f"qdel: Job has finished {number}", file=sys.stderr)
+            status = FINISHED
+        elif job["job_state"] == "H":
+            jobs.write(number, job_state="F", comment="Job held by user and deleted", Exit_status=271)
+        else:
+            jobs.write(number, deleted=True)
+            if "session_id" in job:
+                end(int(str(job["session_id"])))
+    sys.exit(status)
+
+
+def install(folder: Path) -> tuple[Path, Path]:
+    """Make the commands; the folder for PATH, and the folder of the jobs' files."""
+    commands, state = folder / "bin", folder / "jobs"
+    commands.mkdir()
+    state.mkdir()
+    for name in ("qsub", "qstat", "qdel"):
+        path = commands / name
+        words = shlex.join([sys.executable, __file__, str(state), name])
+        path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        path.chmod(0o755)
+    return commands, state
+
+
+if __name__ == "__main__":
+    where, what, *others = sys.argv[1:]
+    try:
+        if what == "run":
+            run(Jobs(Path(where)), others[0])
+        else:
+            {"qsub": qsub, "qstat": qstat, "qdel": qdel}[what](Jobs(Path(where)), others)
+    except getopt.GetoptError as error:
+        fail(SYNTAX, f"{what}: illegal option: {error}")
