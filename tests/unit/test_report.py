@@ -20,6 +20,7 @@ from hedflow.figures.style import family_styles, shades
 from hedflow.figures.tables import MANY, Tables, family
 from hedflow.files import write_json
 from hedflow.report import details, headline, make_answer
+from hedflow.report.numbers import experiment_numbers
 from hedflow.report.page import escaped, list_table
 from hedflow.report.page import frame as page_frame
 from hedflow.report.summary import paragraph
@@ -107,6 +108,21 @@ def test_of_drugs_chosen_by_the_reference_no_difference_to_it_is_a_finding(answe
     write_json(tmp_path / "report/answer.json", {"e": numbers})
     last = headline(tmp_path).splitlines()[2:]
     assert last == ["  low against mse, more than in the first step: MAE -0.0100 [-0.0200 to +0.0000]"]
+
+
+def test_a_method_that_is_clearly_better_is_named_before_one_with_a_lower_error_that_is_not(answer, written):
+    tables = {name: pd.read_parquet(written / f"e/tables/{name}.parquet") for name in TABLES}
+    contrasts = tables["contrasts"]
+    low = contrasts[(contrasts["method"] == "low") & (contrasts["against"] == "mse")]
+    lower = low.assign(method="wild", difference=low["difference"] - 0.1, p_holm=0.2)
+    methods = tables["methods"]
+    wild = methods[methods["method"] == "low"].assign(method="wild")
+    tables |= {"contrasts": pd.concat([contrasts, lower]), "methods": pd.concat([methods, wild], ignore_index=True)}
+    numbers = experiment_numbers(tables)
+    assert numbers["best_low"] == "low"
+    said = paragraph(tables, numbers)
+    assert "less than mse on potent pairs" in said
+    assert "no method errs clearly less" not in said
 
 
 def test_the_best_of_many_rankings_is_better_only_after_holm(answer, written):

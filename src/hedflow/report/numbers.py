@@ -54,7 +54,9 @@ def experiment_numbers(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     partial = incomplete(tables)
     low = against(tables, reference, "mae_low")
     low = low[~low["method"].isin(partial)]
-    best = str(low["method"].iloc[0]) if len(low) else None
+    # One that is clearly better before one that only has a lower error.
+    sure = low[[clear(row) and row["difference"] < 0 for row in low.to_dict("records")]] if len(low) else low
+    best = str((sure if len(sure) else low)["method"].iloc[0]) if len(low) else None
     whole = overall.loc[~overall["naive"] & ~overall.index.isin(partial), "mae"]
     closest = str(whole.idxmin()) if len(whole) else None
 

@@ -63,7 +63,7 @@ def _losses(numbers: dict[str, Any], compared: int) -> str:
         others = " No other method predicts every test row." if numbers["methods"] > 1 else ""
         return f"{_own(numbers)}.{others}"
     best, reference, certain = numbers["best_low"], numbers["reference"], clear(_floats(low))
-    of = f", the best of {compared} methods there" if compared > 1 else ""
+    of = f", the lowest error of the methods that are clearly better there, of {compared}" if compared > 1 else ""
     if certain:
         said = f"{best} errs {_change(low)} than {reference} on potent pairs (true AUC below 0.5){of}"
     else:
