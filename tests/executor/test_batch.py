@@ -87,7 +87,7 @@ def test_a_walltime_that_is_too_short(slurm: Slurm, one: Workflow):
     """
     one.write("Snakefile", MANY.replace("range(12))", "range(12)), 'cut.txt'") + CUT_RULE)
     one.write("cut.py", CUT)
-    submitting(one, slurm, walltime="0:01:00", margin=40)
+    submitting(one, slurm, walltime="0:01:00", margin=40, follow_ups=8)
     output = one.run("--config", "seconds=4")
     assert "the time of pool 1" in output, output
     assert "cut has saved its state" in output, output
@@ -179,7 +179,7 @@ def test_no_more_batch_jobs_than_are_allowed(slurm: Slurm, one: Workflow):
     output = one.run("--keep-going", "--config", "seconds=4", fails=True)
     assert "its runtime of 60 min does not fit into the walltime of a batch job (1 min" in output, output
     assert "1 batch job submitted, as many as may be" in output, output
-    assert 0 < len(one.lines("ended")) < 12
+    assert len(one.lines("ended")) < 12
     nothing_left(one, slurm)
 
 
