@@ -186,8 +186,10 @@ class Slurm:
             self.run("scancel", number)
         for name in self.nodes:
             if name not in self.daemons:
+                # Slurm would wait long for the node to say that its part of a job has ended.
+                self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=test")
                 self.start_node(name)
-        self.wait_for(lambda: not self.jobs(), "jobs do not end")
+        self.wait_for(lambda: not self.jobs(), "jobs do not end", patience=90.0)
         self.wait_for(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), "not all nodes are idle again")
 
     def stop(self) -> None:
