@@ -257,7 +257,8 @@ def test_a_source_that_is_cut_short_while_it_is_read_is_noticed_by_all(tmp_path:
         "print(staging.stage(found, all, store.Store(folder / str(all.rank))).problem)\n"
     )
     said = subprocess.check_output([*mpiexec(3), sys.executable, "-c", program, tmp_path], text=True, timeout=60)
-    assert said.splitlines() == [f"{tmp_path / 'file'} has become shorter while it was read"] * 3
+    # The ranks' lines may run into one another.
+    assert said.replace("\n", "") == f"{tmp_path / 'file'} has become shorter while it was read" * 3
     assert not list(tmp_path.glob("*/*"))
 
 
