@@ -97,5 +97,5 @@ def loss_mb(name: str, batch_size: int) -> int:
 
     Balanced MSE keeps their difference, square, distance and softmax for the gradient, and makes two more for it.
     """
-    kind = LOSSES.get(name)
+    kind = loss_kinds().get(name)
     return round(6 * 4 * batch_size**2 / 1e6) if kind is not None and kind.square else 0

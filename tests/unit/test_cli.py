@@ -102,5 +102,7 @@ def test_table_has_a_line_a_method_and_says_what_beats_the_naive_ones(written, m
     assert lines("--source", source)[:2] != whole[:2] or lines("--source", source)[2] != whole[2]
     assert main(["table", "e", "--results", str(written), "--source", "Nowhere"]) == 1
     assert "no rows of 'Nowhere' were tested; there are all, " in capsys.readouterr().err
+    assert main(["table", "e", "--results", str(written), "--lists", "Nowhere"]) == 1
+    assert "'Nowhere' has no lists of drugs that are ranked; there are " in capsys.readouterr().err
     assert main(["table", "nothing", "--results", str(written)]) == 1
     assert "run `snakemake` first" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def results_table(folder: Path, source: str = ALL, lists: str | None = None) -> 
         lists: source whose drugs are ranked, line by line; None: `source`, or the one with the most ranked lines.
 
     Raises:
-        HedflowError: the experiment has not been analysed; no such source.
+        HedflowError: the experiment has not been analysed; no such source, or none with lists of that name.
     """
     for name in NEEDED:
         if not (folder / "tables" / f"{name}.parquet").is_file():
@@ -35,6 +35,9 @@ def results_table(folder: Path, source: str = ALL, lists: str | None = None) -> 
         raise HedflowError(f"no rows of '{source}' were tested; there are {', '.join(methods['source'].unique())}.")
     rows = methods[methods["source"] == source].assign(partial=methods["coverage"] < 1)
     rows = rows.sort_values(["naive", "partial", "r2"], ascending=[False, True, False])
+    ranked = sorted(tables["ranking"]["source"].unique())
+    if lists is not None and lists not in ranked:
+        raise HedflowError(f"'{lists}' has no lists of drugs that are ranked; there are {', '.join(ranked) or 'none'}.")
     recall = _recall(tables["ranking"], lists or (source if source != ALL else None))
     k = int(tables["comparison"]["top_k"].iloc[0])
     title = f"recall@{k}, {recall['source'].iloc[0]}" if len(recall) else f"recall@{k}"

@@ -241,8 +241,8 @@ def _train(
     if training.compile != "off":
         module.streams = False
         # Each number of runs that are left, in training and in validation, is compiled for itself.
-        limit = torch._dynamo.config.recompile_limit
-        torch._dynamo.config.recompile_limit = max(limit, 2 * len(members) + limit)
+        dynamo = torch._dynamo.config
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * len(members) + 8)
         module.computed = torch.compile(stack, mode="reduce-overhead" if training.compile == "graphs" else None)
     with _quiet():
         trainer = pl.Trainer(
