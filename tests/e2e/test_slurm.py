@@ -9,6 +9,8 @@ import yaml
 from project import CONFIG, copy_project, counts
 from slurm import cluster
 
+from hedflow.figures.load import draw_load
+
 
 def test_from_the_login_node_to_the_report(tmp_path, monkeypatch):
     """With nodes and walltime given on the command line; then nothing is left to do, nor in Slurm."""
@@ -23,6 +25,8 @@ def test_from_the_login_node_to_the_report(tmp_path, monkeypatch):
         assert done.returncode == 0, done.stdout
         assert "worksteal: pool 1 (Slurm job 1): 2 nodes" in done.stdout
         assert (project.folder / "results/report.html").stat().st_size > 100_000
+        draw_load([], tmp_path / "none.png")
+        assert (project.folder / "results/report/load.png").read_bytes() != (tmp_path / "none.png").read_bytes()
         slurm.wait_for(lambda: not slurm.jobs(), "a batch job is left")
         again = project.snakemake("--profile", "slurm", "-n")
     assert again.returncode == 0, again.stdout

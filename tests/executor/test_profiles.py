@@ -162,7 +162,8 @@ def test_what_a_profile_asks_pbs_for_and_gives_its_jobs(
             input: expand("train-{{n}}", n=range(3)), "together", "other"
         rule train:
             output: "train-{{n}}"
-            shell: "echo ${mask} ${{{{ZE_FLAT_DEVICE_HIERARCHY:-}}}} , $MODULES > {{output}}; sleep 1"
+            shell: "echo ${mask} ${{{{ZE_FLAT_DEVICE_HIERARCHY:-}}}} , $MODULES > {{output}}; "
+                "touch on-{{wildcards.n}}; until [ $(ls on-* | wc -l) = 3 ]; do sleep 0.1; done"
         rule train_together:
             output: "together"
             shell: "touch {{output}}"

@@ -18,10 +18,11 @@ import pytest
 import zstandard
 from conftest import wait_for
 from reads import bytes_read, mpiexec
+from snakemake_executor_plugin_worksteal.archive import unpack
 from snakemake_executor_plugin_worksteal.listing import StagingError, list_source
 from snakemake_executor_plugin_worksteal.peers import CHUNK, Solo
 from snakemake_executor_plugin_worksteal.staging import stage
-from snakemake_executor_plugin_worksteal.store import PARTIAL, Store, sha256
+from snakemake_executor_plugin_worksteal.store import PARTIAL, RECORD, Store, sha256
 
 COMMAND = [sys.executable, "-m", "snakemake_executor_plugin_worksteal.cli", "stage"]
 
@@ -186,6 +187,59 @@ def test_an_archive_is_unpacked_on_each_node(tmp_path: Path) -> None:
     (tmp_path / "node1" / "env" / "env" / "bin" / "b").write_text("touched")
     assert "new on 1" in run(2, "--unpack", software, f"{tmp_path}/node{{rank}}").stdout
     assert (tmp_path / "node1" / "env" / "env" / "bin" / "b").read_text() == "b"
+
+
+def test_an_archive_that_ends_between_two_of_its_files_is_cut_off(tmp_path: Path) -> None:
+    """tarfile takes that for its end."""
+    (tmp_path / "a").write_text("a" * 700)
+    with tarfile.open(tmp_path / "whole.tar", "w", format=tarfile.USTAR_FORMAT) as members:
+        for name in ("one", "two"):
+            members.add(tmp_path / "a", name)
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes((tmp_path / "whole.tar").read_bytes()[: 3 * 512])  # a header and the two blocks of the first
+    with tarfile.open(cut, "r|") as members:
+        assert members.getnames() == ["one"]
+    unpack(tmp_path / "whole.tar", tmp_path / "whole")
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == ["one", "two"]
+    with pytest.raises(StagingError, match=r"cut\.tar cannot be unpacked: it is cut off"):
+        unpack(cut, tmp_path / "cut")
+
+
+def test_what_is_compiled_by_use_does_not_damage_a_copy(tmp_path: Path) -> None:
+    software = archive(tmp_path / "env.tar.zst", {"env/module.py": "value = 1\n"})
+    listing = list_source(str(software), unpack=True)
+    store = Store(tmp_path / "store")
+    place = Path(stage(listing, Solo(), store).local)
+    subprocess.run([sys.executable, "-c", "import module"], cwd=place / "env", check=True,
+                   env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""})  # fmt: skip
+    assert list((place / "env" / "__pycache__").iterdir())
+    assert store.find(listing) == place
+    (place / "env" / "module.py").write_text("value = 20\n")
+    assert store.find(listing) is None
+
+
+def test_two_links_to_one_folder_are_no_circle(tmp_path: Path) -> None:
+    """As lib64 and lib of a virtual environment."""
+    (tmp_path / "env" / "lib").mkdir(parents=True)
+    (tmp_path / "env" / "lib" / "a").write_text("a")
+    (tmp_path / "env" / "lib64").symlink_to("lib")
+    assert {file.name for file in list_source(str(tmp_path / "env")).files} == {"lib/a", "lib64/a"}
+    (tmp_path / "env" / "lib" / "up").symlink_to("..")
+    with pytest.raises(StagingError, match="its links lead round to"):
+        list_source(str(tmp_path / "env"))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "{", '{"keys": [], "name": "x"}'])
+def test_a_record_that_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    listing = list_source(str(tmp_path / "file"))
+    first = Store(tmp_path / "store")
+    place = Path(stage(listing, Solo(), first).local)
+    first.release(remove=False)
+    (place.parent / RECORD).write_text(text)
+    again = stage(listing, Solo(), Store(tmp_path / "store"))
+    assert not again.problem
+    assert Path(again.local).read_text() == "content"
 
 
 def test_archives_that_cannot_be_unpacked(tmp_path: Path) -> None:

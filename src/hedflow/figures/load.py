@@ -32,7 +32,7 @@ def read_pools(folder: Path) -> list[dict[str, Any]]:
             summary = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             continue  # of a pool that was killed while it wrote
-        if summary["version"] >= VERSION and any(rule in summary["rules"] for rule in RULES):
+        if summary.get("version", 0) >= VERSION and any(rule in summary["rules"] for rule in RULES):
             found.append(summary)
     return sorted(found, key=lambda summary: float(summary["started"]))
 

@@ -178,6 +178,7 @@ class Agent:
         try:
             if self.rank == ROOT:
                 self.connect()
+                self._flush()  # Snakemake waits for a word, and staging may take minutes
             self._tell_of_staging(self.stages.software(), self.session.software)
             self.core.tick(time.monotonic())
             self._obey(time.monotonic())
@@ -203,10 +204,12 @@ class Agent:
                 self._tell_the_others_to_end(kill=True)
                 self.transport.flush()
             self._end_tasks(min(self.session.grace_s, TOLD_S) if isinstance(stop, Told) else PARTING_S)
-            self.stages.end(remove=gone)  # else the pool starts again, and finds them
+            # A pool that this Snakemake starts itself starts again and finds them; a batch job's successor may have
+            # other nodes.
+            self.stages.end(remove=gone or self.session.reconnect_s > 0)
             if gone:
                 remove_socket(self.session.address)
-                self._await_others(PARTING_S)
+                self._await_others(self.session.grace_s + STATISTICS_S)  # they end their tasks, and remove copies
             self.transport.abort(str(stop))
         self._leave()
 
@@ -442,7 +445,7 @@ def start_runners(session: Session, folder: Path) -> dict[str, Runner]:
     name = f"{socket.gethostname()}-{os.getpid()}"
     # As snakemake.shell does from the resource tmpdir, whose default is this.
     environment.update(dict.fromkeys(("TMPDIR", "TMP", "TEMPDIR", "TEMP"), tempfile.gettempdir()))
-    environment["WORKSTEAL_FOLDER"] = str(folder)
+    environment["WORKSTEAL_FOLDER"] = session.run or str(folder)
     environment["WORKSTEAL_POOL"] = f"{session.pool}:{os.getpid()}"
     return {
         kind: Runner(

@@ -23,6 +23,9 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         with archive.open("rb") as file, tarfile.open(fileobj=_plain(archive.name, file), mode="r|*") as members:
             members.extractall(folder, filter=_keep)
+            # tarfile takes a clean cut for the end; at a whole one's there is a second empty block.
+            if len(members.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+                raise StagingError(f"{archive.name} cannot be unpacked: it is cut off")
     except (tarfile.TarError, EOFError, *_zstd_errors()) as error:
         raise StagingError(f"{archive.name} cannot be unpacked: {error}") from error
 

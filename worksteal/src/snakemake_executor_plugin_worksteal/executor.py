@@ -275,6 +275,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         preload = (self.settings.preload or "").replace(",", " ").split()
         return Session(
             pool=self.folder.name,
+            run=str(self.folder),
             address=address_for(self.settings.address, self.launch),
             secret=make_secret(self.settings.secret_file),
             workdir=os.getcwd(),

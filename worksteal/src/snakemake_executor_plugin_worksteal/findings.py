@@ -15,11 +15,10 @@ from typing import Any
 
 from .launch import Launch, allocated_nodes
 from .probe import Report
+from .stages import SHARED
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 COMMANDS = {"slurm": ("sbatch", "squeue", "scancel"), "pbs": ("qsub", "qstat", "qdel")}
-# File systems that are no disk of the node.
-SHARED = ("lustre", "nfs", "nfs4", "gpfs", "beegfs", "panfs", "cifs", "fuse.sshfs", "9p")
 LEAST_MB = 1024  # of free space on the node's disk
 OTHER_MPI = (
     "mpi4py uses another MPI than the launcher: use the launcher of mpi4py's MPI, or point mpi4py to the launcher's "

@@ -87,17 +87,18 @@ def list_source(path: str, *, unpack: bool = False) -> Listing:
 
 def _walk(source: str) -> Iterator[tuple[str, list[str]]]:
     """Folders with the sorted names of what is in each and is no folder."""
-    seen = set()
+    above: dict[str, frozenset[str]] = {}  # of each folder to come, the real ones that it is in
 
     def fail(error: OSError) -> None:
         raise error
 
     for folder, folders, names in os.walk(source, followlinks=True, onerror=fail):
         real = os.path.realpath(folder)
-        if real in seen:
-            raise StagingError(f"{folder} cannot be staged: its links lead round to {real}, which is staged already")
-        seen.add(real)
+        parents = above.pop(folder, frozenset())
+        if real in parents:
+            raise StagingError(f"{folder} cannot be staged: its links lead round to {real}, which it lies in")
         folders.sort()
+        above.update((os.path.join(folder, name), parents | {real}) for name in folders)
         yield folder, sorted(names)
 
 
@@ -113,10 +114,13 @@ def unpacked_name(name: str) -> str:
 
 
 def shape_of(folder: Path) -> str:
-    """A digest of all names, sizes and times under a folder, contents not read: whether anything has been touched."""
+    """A digest of all names, sizes and times under a folder, contents not read: whether anything has been touched.
+
+    What Python has compiled is left out: it comes with use.
+    """
     sums = hashlib.sha256()
     for here, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if name != "__pycache__")  # Python writes there when it is used
         for name in sorted((*folders, *names)):
             path = os.path.join(here, name)
             found = os.lstat(path)

@@ -96,22 +96,22 @@ class Collective:
                 file = self._mpi.File.Open(group, path, self._mpi.MODE_RDONLY)
             except self._mpi.Exception as error:
                 problem = f"{path} cannot be read: {error.Get_error_string()}"
-        try:
-            for begin in range(0, size, max(1, readers) * CHUNK):
-                lengths = [max(0, min(CHUNK, size - begin - reader * CHUNK)) for reader in range(readers)]
-                if file is not None:
-                    problem = self._read_own(
-                        file, path, begin + self.rank * CHUNK, memoryview(own)[: lengths[self.rank]]
-                    )
-                if problems := [each for each in self.gather(problem) if each]:
-                    raise StagingError(problems[0])
-                for reader, length in enumerate(filter(None, lengths)):
-                    part = memoryview(own)[:length] if reader == self.rank else other[:length]
-                    self._comm.Bcast([part, length, self._mpi.BYTE], root=reader)
-                    yield part
-        finally:
+        problems: list[str] = []
+        for begin in range(0, size, max(1, readers) * CHUNK):
+            lengths = [max(0, min(CHUNK, size - begin - reader * CHUNK)) for reader in range(readers)]
             if file is not None:
-                file.Close()
+                problem = self._read_own(file, path, begin + self.rank * CHUNK, memoryview(own)[: lengths[self.rank]])
+            if problems := [each for each in self.gather(problem) if each]:
+                break
+            for reader, length in enumerate(filter(None, lengths)):
+                part = memoryview(own)[:length] if reader == self.rank else other[:length]
+                self._comm.Bcast([part, length, self._mpi.BYTE], root=reader)
+                yield part
+        # Collective, so not in a `finally`: a rank that fails would wait there for the others, and they for it.
+        if file is not None:
+            file.Close()
+        if problems:
+            raise StagingError(problems[0])
 
     def _read_own(self, file: Any, path: str, offset: int, part: memoryview) -> str:
         """Read a rank's own chunk, a collective call of the readers; what went wrong, or nothing."""

@@ -15,7 +15,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -23,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from .channel import ChannelError, connect
-from .node import find_node, masks, read
+from .node import find_node, masks
 from .peers import fill_in
 from .session import Session, SessionError, read_session, task_environment
-from .stages import AUTO, NONE
+from .stages import AUTO, NONE, file_system, own_disk
 from .transport import Alone, Mpi, Transport
 
 STARTED, REPORT, SEEN = "started", "report", "seen"
@@ -111,7 +110,7 @@ def look(session: Session, folder: Path, transport: Transport) -> Report:
         mem_mb=node.mem_mb,
         devices=list(node.devices),
     )
-    staging = tempfile.gettempdir() if session.stage_dir in (AUTO, NONE) else session.stage_dir
+    staging = own_disk() if session.stage_dir in (AUTO, NONE) else session.stage_dir
     report.disk = look_at_disk(fill_in(staging, transport.rank))
     report.appeared_s, report.unseen = look_at_shared(folder, transport)
     if transport.rank == 0:
@@ -144,14 +143,7 @@ def look_at_disk(folder: Path) -> dict[str, Any]:
     finally:
         with suppress(OSError):
             path.unlink()
-    return {"folder": str(folder), "free_mb": free, "mb_s": size / max(seconds, 1e-6), "kind": kind_of(folder)}
-
-
-def kind_of(folder: Path) -> str:
-    """The kind of file system that a folder is on (ext4, tmpfs, lustre, nfs4, ...), as the kernel calls it."""
-    places = [line.split()[1:3] for line in read("/proc/mounts").splitlines()]
-    inside = [(len(place), kind) for place, kind in places if folder.resolve().is_relative_to(place)]
-    return max(inside, default=(0, ""))[1]
+    return {"folder": str(folder), "free_mb": free, "mb_s": size / max(seconds, 1e-6), "kind": file_system(folder)}
 
 
 def look_through_masks(session: Session) -> tuple[str, bool]:
@@ -173,20 +165,25 @@ def look_through_masks(session: Session) -> tuple[str, bool]:
         for index in range(len(node.devices))
     ]
     firsts: dict[str, str] = {}
-    for name, process in zip(node.devices, started, strict=True):
-        try:
-            output, errors = process.communicate(timeout=MASK_S)
-            number, first = json.loads(output.splitlines()[-1])
-        except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
+    try:
+        for name, process in zip(node.devices, started, strict=True):
+            output = errors = ""
+            try:
+                output, errors = process.communicate(timeout=MASK_S)
+                number, first = json.loads(output.splitlines()[-1])
+            except subprocess.TimeoutExpired:
+                return f"PyTorch with only device {name} in sight gave no answer within {MASK_S:g} s", True
+            except (ValueError, IndexError) as error:
+                said = error if output else tail_of(errors)
+                return f"PyTorch with only device {name} in sight failed: {said}", True
+            if number != 1:
+                return f"with only device {name} in sight, PyTorch sees {number}", True
+            if first and firsts.setdefault(first, name) != name:
+                return f"devices {firsts[first]} and {name} are the same one", True
+    finally:
+        for process in started:
             process.kill()
-            return (
-                f"PyTorch with only device {name} in sight failed: {tail_of(errors) if output == '' else error}",
-                True,
-            )
-        if number != 1:
-            return f"with only device {name} in sight, PyTorch sees {number}", True
-        if first and firsts.setdefault(first, name) != name:
-            return f"devices {firsts[first]} and {name} are the same one", True
+            process.wait()
     return "", True
 
 

@@ -58,6 +58,7 @@ class Session:
     address: str
     secret: str
     workdir: str
+    run: str = ""  # the run's folder, in which a pool by batch job has one of its own
     environment: dict[str, str] = field(default_factory=dict)
     host: str = ""
     nodes: int = 1

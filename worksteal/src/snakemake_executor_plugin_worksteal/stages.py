@@ -30,6 +30,7 @@ from .transport import Transport
 AUTO, NONE = "auto", "none"
 # Types of file systems that all nodes see.
 SHARED = {
+    "fuse.sshfs",
     "nfs",
     "nfs4",
     "lustre",
@@ -59,6 +60,7 @@ class Stages:
         # On one machine the shared disk is most likely the local one, so there it has to be asked for.
         self._on = session.stage_dir != NONE and (session.stage_dir != AUTO or len(set(hosts)) > 1)
         self._seen: dict[str, str] = {}
+        self._doubted: set[str] = set()  # that are staged, and could not be looked at since
         self._local: dict[str, str] = {}
         self.environment: dict[str, str] = {}  # what tasks get
         self._store: Store | StagingError = StagingError("nothing is staged")
@@ -70,6 +72,8 @@ class Stages:
             folder = fill_in(own_disk() if session.stage_dir == AUTO else session.stage_dir, transport.rank)
             folder /= f"worksteal-{os.getuid()}"
             try:
+                if "$" in str(folder):
+                    raise StagingError(f"{folder}: a variable of --worksteal-stage-dir is not set on this node")
                 if session.stage_dir == AUTO:
                     refuse_shared(folder)
                 self._store = Store(folder)
@@ -87,6 +91,9 @@ class Stages:
                 if path not in self._seen:
                     self._warn(f"{error}; jobs that name it get the path itself")
                     self._seen[path] = ""
+                elif self._seen[path] and os.path.lexists(path) and path not in self._doubted:
+                    self._warn(f"{error}; jobs that name it go on with the copy made before")
+                    self._doubted.add(path)
                 continue
             if self._seen.get(path) != listing.key:
                 self._seen[path] = listing.key

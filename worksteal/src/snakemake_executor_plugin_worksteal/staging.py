@@ -172,12 +172,10 @@ def _world() -> Any:
     """All ranks of this launch; None without MPI."""
     try:
         from mpi4py import MPI
-    except ImportError:
-        launched = [
-            name for name in ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "PALS_RANKID") if name in os.environ
-        ]
-        if launched:
-            sys.exit("worksteal: this was started by an MPI launcher and needs mpi4py, which is not installed")
+    except (ImportError, RuntimeError):  # no mpi4py, or no MPI that it could load
+        launched = any(name in os.environ for name in ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "PALS_RANKID"))
+        if launched or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+            sys.exit("worksteal: this was started by an MPI launcher, and mpi4py or an MPI that it can load is missing")
         return None
     return MPI.COMM_WORLD
 
@@ -216,21 +214,22 @@ def _stage_to(folder: Path, listing: Listing, peers: Peers) -> int:
     outcomes: list[Outcome] = peers.gather(outcome)
     if peers.rank == 0:
         for line in describe(listing, outcomes):
-            print(line, file=sys.stderr if "worksteal:" in line else sys.stdout)
+            print(line, file=sys.stderr if line.startswith("worksteal:") else sys.stdout)
     return int(any(each.problem for each in outcomes))
 
 
 def _link(link: Path, copy: Path, store: Store) -> None:
-    """Point a link to a copy, in one step, and remove the copy that it pointed to before unless that is in use."""
+    """Point a link to a copy, in one step, and remove the copy that it pointed to before, unless a pool uses that."""
     before = Path(os.readlink(link)) if link.is_symlink() else None
-    if before is None and link.exists():
+    ours = before is not None and len(before.parts) == 3 and before.parts[0] == STORE and ".." not in before.parts
+    if not ours and os.path.lexists(link):
         raise FileExistsError(17, "something that was not staged has that name")
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     with suppress(FileNotFoundError):
         temporary.unlink()
     temporary.symlink_to(os.path.relpath(copy, link.parent))
     temporary.rename(link)
-    if before is not None and before.parts[0] == STORE and (old := link.parent / before) != copy:
+    if before is not None and (old := link.parent / before) != copy:
         store.drop(old.parent)
 
 

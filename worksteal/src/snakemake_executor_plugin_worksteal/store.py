@@ -116,7 +116,7 @@ class Store:
         return self._remove(entry)
 
     def release(self, *, remove: bool) -> None:
-        """Let go of all copies; remove: those that nobody else uses are removed, and the folder if nothing is left."""
+        """Let go of all copies; remove: all that nobody uses are removed, those of killed pools too, and the folder."""
         for entry in list(self._held):
             if remove:
                 self.drop(entry)
@@ -124,6 +124,8 @@ class Store:
                 os.close(self._held.pop(entry))
         if remove:
             with suppress(OSError):
+                for entry in list(self.folder.iterdir()):
+                    self._remove(entry)
                 self.folder.rmdir()
 
     def partial(self) -> tuple[Path, int]:
@@ -163,8 +165,12 @@ class Copy:
         self._partial, self._lock = store.partial()
         self._place = self._partial / listing.name
         self._file = -1
-        for folder in listing.folders:
-            (self._place / folder).mkdir(parents=True)
+        try:
+            for folder in listing.folders:
+                (self._place / folder).mkdir(parents=True)
+        except OSError:
+            self.discard()
+            raise
 
     def begin(self, file: File) -> None:
         """The next file."""
@@ -237,7 +243,7 @@ def is_intact(entry: Path, record: dict[str, Any]) -> bool:
         return all(
             sha256(place if record["single"] else place / name) == digest for name, digest in record["files"].items()
         )
-    except OSError:
+    except (OSError, KeyError):
         return False
 
 
@@ -247,7 +253,7 @@ def read_record(entry: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads((entry / RECORD).read_text())
     except (OSError, ValueError):
         return None
-    return record
+    return record if isinstance(record, dict) and {"keys", "name"} <= record.keys() else None
 
 
 def write_record(entry: Path, record: dict[str, Any]) -> None:
