@@ -96,7 +96,7 @@ def main() -> None:
     add_options(parser)
     parser.add_argument("--model", default="uno_small", choices=list(DEFAULT_MODELS), help="uno: IMPROVE's, width 1000")
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 4096])
-    parser.add_argument("--epoch-batches", type=int, default=16, help="batches an epoch")
+    parser.add_argument("--epoch-batches", type=int, default=64, help="batches an epoch")
     given = parser.parse_args()
     with the_bundle(given) as bundle:
         rows = make_rows(Split(kind="drug_blind"), "f0", bundle)

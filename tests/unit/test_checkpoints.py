@@ -48,14 +48,14 @@ def jobs_of(bundle, folder, count=1):
 def stop_after(monkeypatch, batches, runs=None):
     """SIGTERM during a certain batch of the next training; with `runs`, of those when only so many are left."""
     seen = iter(range(10_000))
-    step = DrugResponse.training_step
+    step = DrugResponse.step
 
     def counted(self, *arguments):
         if (runs is None or len(self.runs) <= runs) and next(seen) == batches:
             os.kill(os.getpid(), signal.SIGTERM)
         step(self, *arguments)
 
-    monkeypatch.setattr(DrugResponse, "training_step", counted)
+    monkeypatch.setattr(DrugResponse, "step", counted)
 
 
 def same(a, b):
@@ -347,7 +347,7 @@ def test_runs_of_a_stack_that_are_done_are_saved_too(world_bundle, tmp_path, mon
     for run, (a, b) in enumerate(zip(resumed, whole, strict=True)):
         assert len(a.history) == lengths[run]
         np.testing.assert_allclose(a.predict(jobs[run].rows.test), b.predict(jobs[run].rows.test), atol=1e-4)
-    monkeypatch.setattr(DrugResponse, "training_step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(DrugResponse, "step", lambda *_: pytest.fail("trained again"))
     fit_stack(jobs[lengths.index(min(lengths)) :][:1], SMALL, impatient(), "mse")
 
 

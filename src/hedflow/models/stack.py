@@ -52,6 +52,7 @@ class One(Stack):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self._tied: list[nn.Parameter] = []
 
     def forward(self, cells: Tensor, drugs: Tensor, cell: Tensor, drug: Tensor, sizes: Sequence[int]) -> Tensor:
         predicted: Tensor = self.network(cells[0], drugs[0], cell[0], drug[0])
@@ -61,10 +62,12 @@ class One(Stack):
         return 1
 
     def tie(self, run: int) -> list[nn.Parameter]:
-        return [p for p in self.network.parameters() if p.requires_grad]
+        self._tied = [p for p in self.network.parameters() if p.requires_grad]
+        return self._tied
 
     def clear(self) -> None:
-        self.network.zero_grad(set_to_none=True)
+        for weights in self._tied:  # not zero_grad, which looks for them in all modules, every step
+            weights.grad = None
 
     def state_of(self, run: int) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}

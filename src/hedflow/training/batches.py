@@ -7,6 +7,7 @@ middle of an epoch draws what it would have drawn.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -85,6 +86,18 @@ class Batches:
         # At least one, if an empty one: with none there would be no validation either.
         for step in range(max(1, *(len(part) for part in parts))):
             yield stack_rows([part[step] if step < len(part) else none for part in parts])
+
+
+class Chunks:
+    """Batches several at a time: (up to) `size` in a list."""
+
+    def __init__(self, batches: Batches, size: int) -> None:
+        self.batches, self.size = batches, size
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        batches = iter(self.batches)
+        while chunk := list(islice(batches, self.size)):
+            yield chunk
 
 
 class Ordered:

@@ -30,7 +30,7 @@ from hedflow.models import find
 from hedflow.models.settings import ModelSettings
 from hedflow.models.stack import One, Stack
 from hedflow.splits import Rows
-from hedflow.training.batches import Batches, Ordered
+from hedflow.training.batches import Batches, Chunks, Ordered
 from hedflow.training.checkpoints import CheckpointFolder
 from hedflow.training.devices import choose_device, choose_precision, placement
 from hedflow.training.inputs import Inputs, make_inputs
@@ -38,6 +38,7 @@ from hedflow.training.module import DrugResponse, Interrupted
 from hedflow.training.state import RunState
 
 PREDICT_ROWS = 65_536
+CHUNK = 16  # batches that Lightning sees as one
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,7 @@ def _train(
                 *([MixedPrecision("bf16-mixed", device.type)] if precision == torch.bfloat16 else []),
             ],
         )
-        trainer.fit(module, batches, module.validation)
+        trainer.fit(module, Chunks(batches, CHUNK), module.validation)
 
 
 class Ear(pl.Callback):

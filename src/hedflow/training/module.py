@@ -98,18 +98,26 @@ class DrugResponse(pl.LightningModule):
         self._generators = [torch.Generator(self.device) for _ in self.runs] if self.streams else None
         seed_dropout(self.network, self._generators)
 
-    def training_step(self, batch: Batch, _: int) -> None:
-        if not any(batch.sizes):  # all runs were saved at the end of an epoch that was not validated yet
-            return
+    def training_step(self, chunk: list[Batch], _: int) -> None:
+        """Several batches, one after the other: what Lightning does around a step costs as much as a small batch."""
+        for batch in chunk:
+            if any(batch.sizes):  # else all runs were saved at the end of an epoch that was not validated yet
+                self.step(self._moved(batch))
+
+    def step(self, batch: Batch) -> None:
+        """One optimiser step of each run."""
         self._seed()
         y = take(self.auc[..., None], batch.rows).squeeze(-1)
         losses = self.loss(y, self(batch), self._weights(batch))
         self.network.clear()
-        self.manual_backward(losses.sum())
+        losses.sum().backward()
         for number, run in enumerate(self.runs):
             if batch.sizes[number]:
                 run.advance(self.batches.count(number))
         self._losses.append((losses.detach(), batch.sizes))
+        left = any(run.batch < self.batches.count(number) for number, run in enumerate(self.runs))
+        if left and self.told():
+            self._interrupt()
 
     def _seed(self) -> None:
         """Random numbers of a step follow from the run's seed and the step: a run that goes on needs no other state."""
@@ -127,11 +135,6 @@ class DrugResponse(pl.LightningModule):
             return None if batch.valid is None else batch.valid.float()
         weight = take(self.weight[..., None], batch.rows).squeeze(-1)
         return weight if batch.valid is None else weight * batch.valid
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        left = any(run.batch < self.batches.count(number) for number, run in enumerate(self.runs))
-        if left and self.told():
-            self._interrupt()
 
     def _interrupt(self) -> None:
         self._note_losses()
@@ -153,6 +156,7 @@ class DrugResponse(pl.LightningModule):
         self.loss.reset()
 
     def validation_step(self, batch: Batch, _: int) -> None:
+        batch = self._moved(batch)
         y, p = take(self.auc[..., None], batch.rows).squeeze(-1), self(batch)
         counted = torch.ones_like(y) if batch.valid is None else batch.valid.to(y.dtype)
         low = (y < LOW_AUC).to(y.dtype)
@@ -239,9 +243,13 @@ class DrugResponse(pl.LightningModule):
     def configure_optimizers(self) -> None:
         """None of Lightning's: each run has its own (`RunState.tie`)."""
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
-        valid = None if batch.valid is None else batch.valid.to(device, non_blocking=True)
-        return Batch(batch.rows.to(device, non_blocking=True), valid, batch.sizes)
+    def transfer_batch_to_device(self, batch: Any, _: torch.device, __: int) -> Any:
+        """Nothing yet: row numbers are moved when they are used."""
+        return batch
+
+    def _moved(self, batch: Batch) -> Batch:
+        valid = None if batch.valid is None else batch.valid.to(self.device, non_blocking=True)
+        return Batch(batch.rows.to(self.device, non_blocking=True), valid, batch.sizes)
 
 
 def _shared(tensors: list[Tensor]) -> Tensor:
