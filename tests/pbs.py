@@ -4,8 +4,9 @@ refuse all else as PBS does, and run the job script on this machine.
     python pbs.py STATE_FOLDER (qsub|qstat|qdel|run) ARGUMENTS...
 
 After "PBS Professional Reference Guide": qsub (options and directives), -l select and place, job names, job states,
-qstat -F json, exit status 35 for jobs that have finished and 153 for unknown ones. What they cannot show: queues that
-wait, several hosts, hooks and cgroups.
+qstat -f, exit status 35 for jobs that have finished and 153 for unknown ones. What they cannot show: queues that wait,
+several hosts, hooks and cgroups. A file STATE_FOLDER/limit has how many jobs a user may have in the queue, a file
+STATE_FOLDER/deaf is how often qdel is to fail.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PLACE = r"(free|pack|scatter|vscatter)?(:?(excl|exclhost|shared))?(:?group=\w+)?
 CHUNK = r"(\d+)?(:?\w[\w.]*=[\w.+-]+)+|\d+"
 TIME = r"(\d+:)?(\d+:)?\d+(\.\d+)?"
 NAME = r"[A-Za-z0-9][\w.+-]{0,229}"
-FINISHED, UNKNOWN, BAD_QUEUE, SYNTAX = 35, 153, 170, 2
+FINISHED, UNKNOWN, BAD_QUEUE, LIMIT, UNREACHABLE, SYNTAX = 35, 153, 170, 225, 208, 2
 
 
 def fail(status: int, text: str) -> NoReturn:
@@ -116,7 +117,11 @@ def qsub(jobs: Jobs, arguments: list[str]) -> None:
         fail(BAD_QUEUE, "qsub: Unknown queue")
     if "select" not in wants or "walltime" not in wants:
         fail(SYNTAX, "stand-in: this site wants select and walltime")
-    number = f"{len(list(jobs.folder.glob('*.json'))) + 1}.{SERVER}"
+    known = [json.loads(path.read_text()) for path in jobs.folder.glob("*.json")]
+    limit = jobs.folder / "limit"
+    if limit.exists() and sum(job["job_state"] != "F" for job in known) >= int(limit.read_text()):
+        fail(LIMIT, "qsub: would exceed complex's per-user limit of jobs in 'Q' state")
+    number = f"{len(known) + 1}.{SERVER}"
     held = "-h" in given
     jobs.write(
         number,
@@ -190,12 +195,12 @@ def end(session: int) -> None:
 
 
 def qstat(jobs: Jobs, arguments: list[str]) -> None:
-    """-f -F json, with -x also of jobs that have finished."""
+    """-f, with -x also of jobs that have finished."""
     options, numbers = getopt.getopt(arguments, "fF:xu:")
     given = dict(options)
-    if "-f" not in given or given.get("-F") != "json":
-        fail(SYNTAX, "stand-in: only qstat -f -F json is known here")
-    found, status = {}, 0
+    if "-f" not in given or "-F" in given:
+        fail(SYNTAX, "stand-in: only qstat -f is known here")
+    status = 0
     for number in numbers:
         job = jobs.read(number)
         if job is None:
@@ -207,15 +212,39 @@ def qstat(jobs: Jobs, arguments: list[str]) -> None:
             )
             status = FINISHED
         else:
-            found[number] = {key: value for key, value in job.items() if key not in ("script", "environment")}
-    if found:
-        print(json.dumps({"timestamp": int(time.time()), "pbs_version": "2022.1", "pbs_server": SERVER, "Jobs": found}))
+            print(f"Job Id: {number}")
+            print("\n".join(shown(job)), end="\n\n")
     sys.exit(status)
+
+
+def shown(job: dict[str, object]) -> list[str]:
+    """A job's attributes as qstat -f prints them: a long one goes on behind a tab, newlines of variables are kept."""
+    attributes: dict[str, object] = {}
+    for name, value in job.items():
+        if isinstance(value, dict) and name != "environment":
+            attributes |= {f"{name}.{part}": what for part, what in value.items()}
+        elif name not in ("script", "environment"):
+            attributes[name] = value
+    environment = job["environment"]
+    assert isinstance(environment, dict)
+    attributes["Variable_List"] = ",".join(f"{name}={value}" for name, value in environment.items())
+    lines = []
+    for name, value in attributes.items():
+        line = f"    {name} = {value}"
+        while len(line) > 79:
+            lines.append(line[:79])
+            line = f"\t{line[79:]}"
+        lines.append(line)
+    return lines
 
 
 def qdel(jobs: Jobs, numbers: list[str]) -> None:
     """End jobs."""
     status = 0
+    deaf = jobs.folder / "deaf"
+    if deaf.exists() and (left := int(deaf.read_text())):
+        deaf.write_text(str(left - 1))
+        fail(UNREACHABLE, "qdel: Server could not connect to MOM")
     for number in numbers:
         job = jobs.read(number)
         if job is None:

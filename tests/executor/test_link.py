@@ -9,7 +9,7 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from snakemake_executor_plugin_worksteal.channel import Channel, ChannelError, Listener
-from snakemake_executor_plugin_worksteal.link import Dialler, Link, NotWanted
+from snakemake_executor_plugin_worksteal.link import UNWANTED, WELCOME, Dialler, Link, NotWanted
 
 KEYS = (b"one" * 11, b"two" * 11)
 
@@ -99,24 +99,24 @@ def dial(address: str, patience: float) -> Dialler:
 
 
 def test_dialling():
-    """A welcome is waited for; a listener that hangs up does not want the pool; nobody there is no hope."""
+    """A welcome is waited for; one that hangs up is dialled again; not to be wanted, or nobody there, is no hope."""
     listener = Listener(SECRET, "tcp:127.0.0.1:0", print)
 
-    def answer(welcome: bool) -> None:
-        channel = listener.accept(10)
-        assert channel is not None
-        assert channel.recv(10) == ("hello", 1)
-        if welcome:
-            channel.send(("welcome", 7))
-        else:
+    def answer(word: str) -> None:
+        for hangs_up in (True, False):
+            channel = listener.accept(10)
+            assert channel is not None
+            assert channel.recv(10) == ("hello", 1)
+            if not hangs_up:
+                channel.send((word, 7))
             channel.close()
 
-    for welcome in (True, False):
-        answering = threading.Thread(target=answer, args=(welcome,))
+    for word in (WELCOME, UNWANTED):
+        answering = threading.Thread(target=answer, args=(word,))
         answering.start()
         found = dial(listener.address, 20)
         answering.join()
-        if welcome:
+        if word == WELCOME:
             assert found.received == 7
             assert found.channel is not None
         else:

@@ -145,6 +145,75 @@ def test_a_job_that_pbs_kills(one: Workflow, state: Path):
     one.assert_nothing_left()
 
 
+def test_what_pbs_says_of_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A job has ended only if PBS says so, whatever is in its environment and whatever else goes wrong."""
+    commands, folder = pbs.install(tmp_path)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    system = batch_system("pbs", tmp_path / "work")
+    standing = pbs.Jobs(folder)
+    nasty = {"BASH_FUNC_module%%": '() {  eval `x "$@"`\n    job_state = F\n}', "ZIP": "005", "TAB": "a\\tb"}
+    standing.write("1.standin", job_state="R", comment="Job run at " + "12:00 " * 30, environment=nasty)
+    standing.write("2.standin", job_state="F", comment="over", Exit_status=271, environment=nasty)
+    looks = system.look(["1.standin", "2.standin", "3.standin"])
+    assert [looks[f"{n}.standin"].state for n in (1, 2, 3)] == ["runs", "ended", "ended"]
+    assert looks["1.standin"].reason == ("Job run at " + "12:00 " * 30)
+    assert looks["2.standin"].reason == "over; exit status 271"
+    for script in ("echo garbled", "exit 1", "echo 'qstat: cannot connect to server' >&2; exit 111"):
+        (commands / "qstat").write_text(f"#!/bin/sh\n{script}\n")
+        assert {look.state for look in system.look(["1.standin", "2.standin"]).values()} == {"unknown"}
+
+
+def test_a_limit_of_jobs_in_the_queue(one: Workflow, state: Path):
+    """Of two pools the second is refused: the first does it all."""
+    (state / "limit").write_text("1")
+    submitting(one, pools=2)
+    output = one.run("--config", "seconds=0.2")
+    assert re.search(r"PBS refuses the job: .*per-user limit.*; it is tried again", output), output
+    assert [job["job_state"] for job in jobs(state)] == ["F"]
+    one.assert_nothing_left()
+
+
+def test_a_job_that_waits_no_longer_when_its_patience_ends(one: Workflow, state: Path):
+    """It has begun, and its agents take their time."""
+    submitting(one, queue_wait=3, preamble="sleep 6")
+    one.run("--config", "seconds=0")
+    assert len(jobs(state)) == 1
+    one.assert_nothing_left()
+
+
+def test_pools_that_come_up_with_too_little_time(one: Workflow, state: Path):
+    """Are not submitted one after the other for ever."""
+    one.write(
+        "Snakefile", "rule long:\n    output: 'long.txt'\n    resources: runtime=1\n    shell: 'touch {output}'\n"
+    )
+    submitting(one, walltime="00:02:00", margin=58, preamble="sleep 4", restarts=1)
+    output = one.run(fails=True)
+    assert "2 batch jobs in a row ended with no job finished" in output, output
+    assert "had too little time for any job" in output, output
+    assert len(jobs(state)) == 2
+    one.assert_nothing_left()
+
+
+def test_a_cancel_that_fails_is_repeated(one: Workflow, state: Path):
+    """A batch job is not forgotten while it lives."""
+    submitting(one, preamble="sleep 100")
+    process = one.start("--config", "seconds=0")
+    wait_for(lambda: jobs(state) and "session_id" in jobs(state)[0], 120)
+    (state / "deaf").write_text("1")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert (state / "deaf").read_text() == "0"
+    assert jobs(state)[0]["deleted"], output
+    one.assert_nothing_left()
+
+
+def test_no_reconnection(one: Workflow, state: Path):
+    """It can be turned off."""
+    submitting(one, reconnect=0)
+    one.run("--config", "seconds=0")
+    one.assert_nothing_left()
+
+
 def test_options_are_split_into_directives():
     """A word that begins with a dash begins the next; what the shell would take apart is quoted."""
     assert directives("--constraint=gpu --gpus-per-node=4 --hold") == (

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
 from conftest import Workflow
 from slurm import Slurm
@@ -17,6 +21,15 @@ def test_variables_that_commands_leave():
     assert after["KEPT"] == "a b\nc"
     assert after["PATH"] == "/new:/usr/bin:/bin"
     assert "GONE" not in after
+
+
+def test_commands_that_leave_something_running():
+    """A monitor, say: the agents do not wait for its end."""
+    began = time.monotonic()
+    after = environment_after("while sleep 20; do :; done & export PID=$!; export A=7", {"PATH": "/usr/bin:/bin"})
+    assert time.monotonic() - began < 20
+    assert after["A"] == "7"
+    os.kill(int(after["PID"]), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("preamble", ["false", "true; module load nothing", "exit 3", "load ("])

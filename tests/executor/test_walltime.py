@@ -191,11 +191,11 @@ def test_what_is_no_duration(text):
 def test_the_end_by_pbs(tmp_path):
     """qstat says what a job may take and when it began; without an answer the setting counts."""
     began = time.strftime("%a %b %d %H:%M:%S %Y", time.localtime(time.time() - 100))
-    answer = f'{{"Jobs": {{"7.s": {{"Resource_List": {{"walltime": "00:10:00"}}, "stime": "{began}"}}}}}}'
-    assert abs(pbs_left(answer) - 500) < 3
-    taken = '{"Jobs": {"7.s": {"Resource_List": {"walltime": "00:10:00"}, "resources_used": {"walltime": "00:01:00"}}}}'
-    assert pbs_left(taken) == 540
+    job = "Job Id: 7.s\n    job_state = R\n    Resource_List.walltime = 00:10:00\n"
+    assert abs(pbs_left(f"{job}    stime = {began}\n") - 500) < 3
+    assert pbs_left(f"{job}    resources_used.walltime = 00:01:00\n") == 540
+    assert pbs_left(f"{job}    resources_used.walltime = none\n") == 600
     assert pbs_left("") is None
-    assert pbs_left('{"Jobs": {}}') is None
+    assert pbs_left("Job Id: 7.s\n    job_state = R\n") is None
     assert end_of_allocation({}) is None
     assert abs(end_of_allocation({"PBS_JOBID": "7.s"}, 60) - time.time() - 60) < 5

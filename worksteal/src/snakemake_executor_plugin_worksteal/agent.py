@@ -112,7 +112,7 @@ class Agent:
 
     def connect(self) -> None:
         """At the first agent: meet Snakemake and say what the pool is."""
-        if self.session.reconnect_s:
+        if self.session.linked:
             self.channel = Link()
             self._dial(self.channel)
             return
@@ -206,7 +206,7 @@ class Agent:
             self._end_tasks(min(self.session.grace_s, TOLD_S) if isinstance(stop, Told) else PARTING_S)
             # A pool that this Snakemake starts itself starts again and finds them; a batch job's successor may have
             # other nodes.
-            self.stages.end(remove=gone or self.session.reconnect_s > 0)
+            self.stages.end(remove=gone or self.session.linked)
             if gone:
                 remove_socket(self.session.address)
                 self._await_others(self.session.grace_s + STATISTICS_S)  # they end their tasks, and remove copies

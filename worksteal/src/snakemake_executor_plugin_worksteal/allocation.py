@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 ASK_S = 20.0  # how long a batch system may take to answer
 
@@ -46,7 +46,7 @@ def end_of_allocation(environment: Mapping[str, str] = os.environ, walltime_s: f
         if left is None and environment.get("SLURM_JOB_END_TIME", "").isdigit():
             return float(environment["SLURM_JOB_END_TIME"])
     elif "PBS_JOBID" in environment:
-        left = pbs_left(ask("qstat", "-f", "-F", "json", environment["PBS_JOBID"]))
+        left = pbs_left(ask("qstat", "-f", environment["PBS_JOBID"]))
     if left is None:
         left = walltime_s
     return None if left is None else time.time() + left
@@ -61,19 +61,36 @@ def slurm_left(answer: str) -> float | None:
 
 
 def pbs_left(answer: str) -> float | None:
-    """Seconds that are left, by qstat's JSON: Resource_List.walltime less what has passed since stime."""
+    """Seconds that are left, by `qstat -f`: Resource_List.walltime less what has passed since stime."""
+    job = next(iter(pbs_jobs(answer).values()), {})
     try:
-        (job,) = json.loads(answer)["Jobs"].values()
-        walltime = seconds_of(job["Resource_List"]["walltime"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+        walltime = seconds_of(job["Resource_List.walltime"])
+    except (ValueError, KeyError):
         return None
     used = 0.0
     try:
         used = time.time() - time.mktime(time.strptime(job["stime"]))
     except (KeyError, ValueError):
-        if taken := (job.get("resources_used") or {}).get("walltime"):
-            used = seconds_of(taken)
+        with suppress(ValueError):
+            used = seconds_of(job.get("resources_used.walltime", ""))
     return walltime - used
+
+
+def pbs_jobs(answer: str) -> dict[str, dict[str, str]]:
+    """Attributes of each job, by `qstat -f`, under the job's number without its server.
+
+    Not by its JSON: that has the job's whole environment in it, and PBS writes it in ways that are no JSON where a
+    variable has backslashes, quotes or a function in it (OpenPBS issues 1255 and 2541).
+    """
+    found: dict[str, dict[str, str]] = {}
+    for block in re.split(r"^Job Id: *", answer, flags=re.MULTILINE)[1:]:
+        first, _, rest = block.partition("\n")
+        job = found.setdefault(first.strip().split(".")[0], {})
+        # A long value goes on in the next line, behind a tab.
+        for line in rest.replace("\n\t", "").split("\n"):
+            if attribute := re.fullmatch(r" {4}([\w.]+) = (.*)", line):
+                job.setdefault(attribute[1], attribute[2])  # what comes later may be a line of some variable's
+    return found
 
 
 def ask(*command: str) -> str:

@@ -7,7 +7,6 @@ reason of a job that waits, and fails on reasons that it does not know.
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shlex
@@ -20,13 +19,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
 
+from .allocation import pbs_jobs
+
 START = "snakemake_executor_plugin_worksteal.start"
 ASK_S = 60.0  # how long a command of the batch system may take
 NEVER_POLL = 10**8  # seconds
-# Slurm's words for a job that has not begun, and for one that has; all others are ends. While it is COMPLETING its
-# processes are ended; if a node is gone, that lasts until Slurm has given it up.
+# Slurm's words for a job that has not begun, for one that has, and for ends. While it is COMPLETING its processes are
+# ended; if a node is gone, that lasts until Slurm has given it up.
 SLURM_WAITS = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 SLURM_RUNS = {"RUNNING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
+SLURM_ENDS = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL"}
+SLURM_ENDS |= {"OUT_OF_MEMORY", "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
 # PBS's letters.
 PBS_WORDS = {"B": "begun", "E": "ending", "F": "finished", "H": "held", "M": "moved", "Q": "queued", "R": "running"}
 PBS_WORDS |= {"S": "suspended", "T": "in transit", "U": "suspended", "W": "waiting", "X": "finished"}
@@ -211,8 +214,10 @@ class Slurm(BatchSystem):
             number, word, reason = (*line.split("|"), "", "")[:3]
             reason = "" if reason in ("None", "(null)") else reason
             first = word.split(" ")[0]  # "CANCELLED by 1000"
-            state: Literal["waits", "runs", "ends", "ended"] = "ended"
-            if first in SLURM_WAITS:
+            state: Literal["waits", "runs", "ends", "ended", "unknown"] = "unknown"  # a newer Slurm's word
+            if first in SLURM_ENDS:
+                state = "ended"
+            elif first in SLURM_WAITS:
                 state = "waits"
             elif first in SLURM_RUNS:
                 state = "runs"
@@ -243,30 +248,29 @@ class Pbs(BatchSystem):
 
     def look(self, numbers: Sequence[str]) -> dict[str, Look]:
         """qstat says it, with -x also of jobs that have ended, where PBS keeps their history."""
-        status, printed, said = run(["qstat", "-x", "-f", "-F", "json", *numbers])
+        status, printed, said = run(["qstat", "-x", "-f", *numbers])
         if status != 0 and "history" in said:
-            status, printed, said = run(["qstat", "-f", "-F", "json", *numbers])
-        found = self._parsed(printed)
-        if status != 0 and not found and "Unknown Job" not in said:
-            return dict.fromkeys(numbers, UNKNOWN)
-        return {number: found.get(number, GONE) for number in numbers}
+            status, printed, said = run(["qstat", "-f", *numbers])
+        found = pbs_jobs(printed)
+        looks = {}
+        for number in numbers:
+            if job := found.get(number.split(".")[0]):
+                looks[number] = self._look_of(job)
+            else:  # only what PBS itself says is gone is gone
+                about = [line for line in said.splitlines() if number in line.split()]
+                gone = any("Unknown Job" in line or "has finished" in line for line in about)
+                looks[number] = GONE if gone else UNKNOWN
+        return looks
 
-    def _parsed(self, printed: str) -> dict[str, Look]:
-        try:
-            jobs = json.loads(printed)["Jobs"]
-        except (ValueError, KeyError, TypeError):
-            return {}
-        found = {}
-        for number, job in jobs.items():
-            letter = job.get("job_state", "")
-            state: Literal["waits", "runs", "ended"] = (
-                "ended" if letter in "FX" else "runs" if letter in "REBS" else "waits"
-            )
-            reason = str(job.get("comment", ""))
-            if state == "ended" and job.get("Exit_status") is not None:
-                reason = f"{reason}; exit status {job['Exit_status']}".strip("; ")
-            found[number] = Look(state, PBS_WORDS.get(letter, letter), reason)
-        return found
+    def _look_of(self, job: dict[str, str]) -> Look:
+        letter = job.get("job_state", "")
+        state: Literal["waits", "runs", "ended", "unknown"] = "unknown"
+        if letter in PBS_WORDS:
+            state = "ended" if letter in "FX" else "runs" if letter in "REBSU" else "waits"
+        reason = job.get("comment", "")
+        if state == "ended" and "Exit_status" in job:
+            reason = f"{reason}; exit status {job['Exit_status']}".strip("; ")
+        return Look(state, PBS_WORDS.get(letter, letter), reason)
 
 
 def batch_system(name: str, work: Path) -> BatchSystem:
@@ -305,6 +309,13 @@ def psij_executor(name: str, work: Path, mark: str) -> Any:
             own = "".join(f"{mark} {directive}\n" for directive in self.directives)
             submit_file.write(f"{first}\n{own}{rest}")
 
+        def _run_command(self, cmd: list[str]) -> str:
+            """PSI/J's has no time limit, and Ctrl-C would reach the command."""
+            status, printed, said = run(cmd)
+            if status != 0:
+                raise subprocess.CalledProcessError(status, cmd, output=f"{printed}\n{said}".strip())
+            return printed
+
     made = config(work_directory=work, queue_polling_interval=NEVER_POLL, initial_queue_polling_delay=NEVER_POLL)
     return Submitter(config=made)
 
@@ -317,9 +328,12 @@ def absolute_path(path: str | None) -> dict[str, str | int] | None:
 
 
 def run(command: Sequence[str]) -> tuple[int, str, str]:
-    """Status, output and errors of a command; status -1 where it is missing or does not end."""
+    """Status, output and errors of a command, out of Ctrl-C's reach; status -1: it is missing or does not end."""
+    null = subprocess.DEVNULL
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=ASK_S, stdin=null, start_new_session=True
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return -1, "", str(error)
     return done.returncode, done.stdout, done.stderr

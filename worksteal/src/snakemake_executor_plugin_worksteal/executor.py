@@ -227,9 +227,9 @@ class Executor(RealExecutor):  # type: ignore[misc]
             # Where it listens on every interface, the pool finds it by this host's name.
             session.address = listener.address.replace("tcp:0.0.0.0:", f"tcp:{socket.gethostname()}:")
             self._pool = self._make_pool(session, listener)
+            self._pool.start()
         except (SessionError, ChannelError, BatchError, OSError, ValueError) as error:
             raise WorkflowError(f"worksteal cannot start: {error}") from None
-        self._pool.start()
         self._follow_sigterm()
 
     def _make_pool(self, session: Session, listener: Listener) -> Pool | Pools:
@@ -289,7 +289,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
             launcher=self.settings.launcher or "auto",
             preamble=self.settings.preamble or "",
             walltime_s=self.walltime_s,
-            reconnect_s=float(self.settings.reconnect or 0) if self.submits else 0.0,
+            linked=self.submits,
+            reconnect_s=float(self.settings.reconnect or 0),
             grace_s=float(self.settings.grace),
             margin_s=float(self.settings.grace + MARGIN_S if self.settings.margin is None else self.settings.margin),
             reuse=self.settings.reuse or 1,

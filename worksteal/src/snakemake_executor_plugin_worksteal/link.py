@@ -21,6 +21,7 @@ AGAIN_S = 1.0  # between two tries
 # So often in a row, for so long at least, nobody may listen where Snakemake did until it is taken for gone. A network
 # that is cut off refuses nothing.
 REFUSALS, REFUSED_S = 3, 5.0
+WELCOME, UNWANTED = "welcome", "unwanted"
 
 
 class Link:
@@ -94,8 +95,8 @@ class Link:
 class Dialler(threading.Thread):
     """Connects to Snakemake (again) beside an event loop: look at `channel` and `failure` now and then.
 
-    hello is the first message of the pool; the other side answers ("welcome", how many messages it has had). patience
-    is for how many seconds it is tried.
+    hello is the first message of the pool; the other side answers (WELCOME or UNWANTED, how many messages it has had).
+    patience is for how many seconds it is tried.
     """
 
     def __init__(self, address: str, secret: bytes, hello: Any, patience: float) -> None:
@@ -126,13 +127,13 @@ class Dialler(threading.Thread):
         channel = connect(*self._where, DIAL_S)
         try:
             channel.send(self._hello)
-            _, self.received = channel.recv(timeout=DIAL_S)
-        except ChannelClosed as error:
-            channel.close()
-            raise NotWanted(f"Snakemake does not want this pool any more: {error}") from error
-        except TimeoutError as error:
+            word, self.received = channel.recv(timeout=DIAL_S)
+        except (ChannelClosed, TimeoutError) as error:
             channel.close()
             raise ChannelError(f"Snakemake gave no welcome: {error}") from error
+        if word != WELCOME:
+            channel.close()
+            raise NotWanted("Snakemake does not want this pool any more")
         return channel
 
 

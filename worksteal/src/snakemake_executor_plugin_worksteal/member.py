@@ -22,7 +22,7 @@ from .tasks import Task
 # submitting: the batch system is being asked. queued: it has the job. up: the agents have said hello. leaving: they are
 # to end, or their job is. ending: the job has ended; what the agents have left is looked at. ended: it is over.
 State = Literal["submitting", "queued", "up", "leaving", "ending", "ended"]
-RECENT_S = 1.0
+RECENT_S, RECENT = 1.0, 10_000
 
 
 @dataclass(slots=True)
@@ -52,12 +52,15 @@ class Member:
     orderly: bool = False  # it has ended as it was asked to
     why: str = ""
     give_up_at: float = 0.0
+    short: bool = False  # it ends because there is too little time left
+    looked_at: float = 0.0
+    cancelled_at: float = 0.0
     running: int = 0
     finished: int = 0
     base: int = 0  # what is added to its ranks
     _cores: int = 0  # of its tasks
     _devices: int = 0
-    _lately: deque[float] = field(default_factory=deque)
+    _lately: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
     def name(self) -> str:
@@ -68,6 +71,11 @@ class Member:
     def alive(self) -> bool:
         """Whether it takes tasks, or will."""
         return self.state in ("submitting", "queued", "up") and not self.closing
+
+    @property
+    def over(self) -> bool:
+        """Whether its job has ended or is about to, by the batch system's word."""
+        return self.look.state in ("ends", "ended")
 
     @property
     def connected(self) -> bool:
@@ -140,7 +148,8 @@ class Unassigned:
     """Tasks that no pool has, by the time that must be left for them, each in the order in which they are to begin."""
 
     def __init__(self) -> None:
-        self._heaps: dict[float, list[tuple[tuple[float, ...], Task]]] = {}
+        # By the time, and whether they want devices.
+        self._heaps: dict[tuple[float, bool], list[tuple[tuple[float, ...], Task]]] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -151,17 +160,21 @@ class Unassigned:
         for task in tasks:
             # A heap has the least first, an entry of the queue is the larger the sooner it begins. Ids differ.
             key = tuple(-float(each) for each in entry(task)[:3])
-            heapq.heappush(self._heaps.setdefault(task.needs_s, []), (key, task))
+            heapq.heappush(self._heaps.setdefault(_kind(task), []), (key, task))
             self._size += 1
 
-    def best(self, left_s: float) -> Task | None:
-        """The next task for which that much time is enough; it stays."""
-        fitting = [heap[0] for needs, heap in self._heaps.items() if heap and needs <= left_s]
+    def best(self, left_s: float, *, devices: bool = True) -> Task | None:
+        """The next task for which that much time is enough, with devices or without; it stays."""
+        fitting = [
+            heap[0]
+            for (needs_s, wants), heap in self._heaps.items()
+            if heap and needs_s <= left_s and (devices or not wants)
+        ]
         return min(fitting, key=lambda found: found[0])[1] if fitting else None
 
     def pop(self, task: Task) -> None:
         """Take out what `best` has just told."""
-        heapq.heappop(self._heaps[task.needs_s])
+        heapq.heappop(self._heaps[_kind(task)])
         self._size -= 1
 
     def take_all(self) -> list[Task]:
@@ -170,6 +183,10 @@ class Unassigned:
         self._heaps.clear()
         self._size = 0
         return tasks
+
+
+def _kind(task: Task) -> tuple[float, bool]:
+    return task.needs_s, task.devices > 0
 
 
 def counted(number: int, noun: str) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 from .batch import BatchError, BatchSystem, Look, Wish
 from .channel import Channel, ChannelError, Listener
 from .guard import Guard
+from .link import UNWANTED, WELCOME
 from .member import Member, Unassigned, counted, lasts
 from .pool import END_S, PART, POLL_S, Client, PoolError
 from .runner import read_journal
@@ -37,6 +38,8 @@ SILENT_S = 90.0  # how long a job may run until its agents connect, before that 
 HELLO_S = 10.0  # how long a pool that has connected may take to say hello
 # How much longer than a pool looks for Snakemake it is waited for, and a job that was cancelled.
 LONGER_S, CANCEL_S = 15.0, 60.0
+CANCEL_AGAIN_S = 5.0  # so often a job is cancelled until it ends
+REFUSED_S = 60.0  # after a job that was refused, until another is submitted, if no pool ends before
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +84,10 @@ class Pools:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="worksteal-batch")
         self._looking: Future[dict[str, Look]] | None = None
         self._look_at, self._look_s = 0.0, LOOK_S
+        self._submit_at = 0.0
         self._fruitless = 0
         self._last_words = ""
-        self._stopping = self._kill = self._draining = self._hurry = self._broken = False
+        self._stopping = self._kill = self._draining = self._hurry = self._broken = self._closed = False
         self._tick_at = 0.0
         self._guard: Guard | None = None
         self._thread = threading.Thread(target=self._main, name="worksteal-pools", daemon=True)
@@ -118,11 +122,13 @@ class Pools:
             self._command(lambda: self._begin_stop(kill))
             self._thread.join(grace + 2 * END_S)
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a few seconds at most
             self.client.log("worksteal: running jobs are killed")
+        if self._thread.is_alive():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._hurry = True
         self._command(lambda: None)
         self._thread.join(CANCEL_S)
+        self._closed = True
         self._close()
         return list(self._open.values())
 
@@ -130,8 +136,6 @@ class Pools:
         self._listener.close()
         for member in self._members:
             member.forget_secret()
-            if member.state == "ended" and self._guard is not None:
-                self._guard.tell("-", member.number)
             if member.orderly and not self._open:
                 with suppress(OSError):
                     member.tidy()
@@ -140,7 +144,7 @@ class Pools:
         if self._guard is not None:
             self._guard.close()  # cancels what has not ended, if anything
         for member in self._members:
-            if member.state != "ended" and member.number:
+            if member.number and not member.over:
                 self.client.log(f"worksteal: {member.name} was cancelled, and has not ended yet", warning=True)
         self._worker.shutdown(wait=False)
 
@@ -152,7 +156,7 @@ class Pools:
     # The thread
 
     def _main(self) -> None:
-        while not (self._stopping and all(member.state == "ended" for member in self._members)):
+        while not self._closed and not (self._stopping and all(each.state == "ended" for each in self._members)):
             try:
                 self._turn()
             except Exception as error:
@@ -223,9 +227,7 @@ class Pools:
             for member in list(takers):
                 part: list[Task] = []
                 left_s = float("inf") if member.until is None else member.until - time.time()
-                while len(part) < PART and (task := self._unassigned.best(left_s)) is not None:
-                    if not member.takes(task, alone=alone):
-                        break
+                while len(part) < PART and (task := self._next(member, left_s, alone)) is not None:
                     self._unassigned.pop(task)
                     member.give([task])
                     part.append(task)
@@ -235,11 +237,20 @@ class Pools:
                     takers.remove(member)
                     self._let_go(member, left_s)
 
+    def _next(self, member: Member, left_s: float, alone: bool) -> Task | None:
+        """The next task that a pool has time for and can use: one without devices where its devices are taken."""
+        task = self._unassigned.best(left_s)
+        if task is not None and task.devices and not member.takes(task, alone=alone):
+            task = self._unassigned.best(left_s, devices=False)
+        return task if task is not None and member.takes(task, alone=alone) else None
+
     def _let_go(self, member: Member, left_s: float) -> None:
         """End a pool that has nothing to do and too little time for all that waits: another one has more."""
         if not member.tasks and len(self._unassigned) and self._unassigned.best(left_s) is None:
             self.client.log(f"worksteal: {member.name} has too little time left for what is to be done, and ends")
             self._part(member)
+            if not member.finished:
+                self._count_fruitless(f"{member.name} had too little time for any job")
 
     def _finish(self, member: Member, result: Result) -> None:
         task = member.take(result.id, ended=True)
@@ -322,10 +333,12 @@ class Pools:
         """A pool says who it is: for the first time, or because it had lost the connection."""
         member = next((each for each in self._members if hello[:2] == ("hello", each.epoch)), None)
         if member is None or member.state not in ("queued", "submitting", "up") or self._stopping:
-            channel.close()  # it has been given up
+            with suppress(ChannelError):
+                channel.send((UNWANTED, 0))
+            channel.close()
             return
         _, _, nodes, received, until = hello
-        channel.queue(("welcome", member.link.received))
+        channel.queue((WELCOME, member.link.received))
         member.link.attach(channel, received)
         if member.state == "up":
             self.client.log(f"worksteal: {member.name} is connected again")
@@ -351,7 +364,7 @@ class Pools:
             member.link.detach()
             if member.state == "up":
                 member.lost_at, member.why = time.monotonic(), str(error)
-                self._look_at = 0.0
+                self._look_at, self._look_s = 0.0, LOOK_S
 
     def _on_results(self, member: Member, results: list[Result]) -> None:
         for result in results:
@@ -376,7 +389,7 @@ class Pools:
             self._unassigned.add(task for task in tasks if task.id in self._open)
 
     def _on_time(self, member: Member, until: float) -> None:
-        member.closing = True
+        member.closing = member.short = True
         self.client.log(
             f"worksteal: the time of {member.name} ends at {time.strftime('%H:%M:%S', time.localtime(until))}: what "
             "runs there is told to end, and no more is begun there"
@@ -419,9 +432,9 @@ class Pools:
                 except BatchError as error:
                     member.state = "ended"
                     member.forget_secret()
-                    if member.cancelled:
-                        continue
-                    raise PoolError(str(error)) from None
+                    if not member.cancelled:
+                        self._refused(str(error))
+                    continue
                 assert self._guard is not None
                 self._guard.tell("+", member.number)
                 member.state = "queued" if member.state == "submitting" else member.state
@@ -430,6 +443,18 @@ class Pools:
                 if member.cancelled:
                     member.cancelled = False
                     self._cancel([member])
+
+    def _refused(self, why: str) -> None:
+        """The batch system does not take a job: not to be mended if it never has, else perhaps a matter of time, as
+        where only so many jobs may be in the queue.
+        """
+        others = any(member.state != "ended" for member in self._members)
+        self._fruitless += 0 if others else 1
+        if not any(member.number for member in self._members) or self._fruitless > self.policy.restarts:
+            raise PoolError(why)
+        self._submit_at = time.monotonic() + REFUSED_S
+        when = f"in {lasts(REFUSED_S)}{', or when a pool ends' if others else ''}"
+        self.client.log(f"worksteal: {why}; it is tried again {when}", warning=True)
 
     def _see_queue(self, now: float) -> None:
         """Ask how the jobs fare, the more rarely the longer nothing happens."""
@@ -440,15 +465,15 @@ class Pools:
             for member in self._members:
                 if member.number in looks:
                     self._on_look(member, looks[member.number], now)
-        jobs = [member for member in self._members if member.number and member.state != "ended"]
-        urgent = [member for member in jobs if member.state in ("leaving", "ending") or member.lost_at is not None]
+        jobs = [member for member in self._members if member.number and member.state not in ("ending", "ended")]
+        urgent = any(member.state == "leaving" for member in jobs)
         if jobs and (now >= self._look_at or (urgent and now >= self._look_at - self._look_s + OFTEN_S)):
             self._look_s = min(RARELY_S, self._look_s * GROWTH)
             self._look_at = now + self._look_s
             self._looking = self._worker.submit(self.system.look, [member.number for member in jobs])
 
     def _on_look(self, member: Member, look: Look, now: float) -> None:
-        before, member.look = member.look, look
+        before, member.look, member.looked_at = member.look, look, now
         if look.state == "ends" and not member.connected and member.ends_at is None:
             member.ends_at = now + END_S
         over = look.state == "ended" or (member.ends_at is not None and now > member.ends_at)
@@ -468,8 +493,12 @@ class Pools:
     def _see(self, member: Member, now: float) -> None:
         """Deadlines, and what is to happen next with a pool."""
         wait_s = self.policy.queue_wait_s
-        if member.state == "queued" and wait_s is not None and now > member.submitted + wait_s and not self._stopping:
-            self._end_wait(member, wait_s)
+        if member.state == "queued" and member.ran_at is None and wait_s is not None and not self._stopping:
+            limit = member.submitted + wait_s
+            if now > limit and member.looked_at > limit:
+                self._end_wait(member, wait_s)
+            elif now > limit:
+                self._look_at = 0.0  # it may have begun since the last look
         if self._hurry and member.state in ("up", "queued"):
             self._cancel([member])
         if member.state == "queued" and member.ran_at is not None and now > member.ran_at + SILENT_S:
@@ -487,6 +516,9 @@ class Pools:
         if member.state == "leaving" and (now > member.give_up_at or self._hurry) and not member.cancelled:
             self._cancel([member])
             member.give_up_at = now + CANCEL_S
+        if member.state == "leaving" and member.cancelled and now > member.cancelled_at + CANCEL_AGAIN_S:
+            member.cancelled_at = now
+            self._worker.submit(self.system.cancel, [member.number])
         if member.state == "leaving" and member.cancelled and now > member.give_up_at:
             self.client.log(
                 f"worksteal: {member.name} was cancelled and has not ended; a job may still run there", warning=True
@@ -526,7 +558,7 @@ class Pools:
         """Have the batch system end these jobs."""
         members = [member for member in members if member.state != "ended" and not member.cancelled]
         for member in members:
-            member.cancelled = True
+            member.cancelled, member.cancelled_at = True, time.monotonic()
             if member.number and member.state != "ending":
                 member.state, member.give_up_at = "leaving", time.monotonic() + CANCEL_S
         if numbers := [member.number for member in members if member.number]:
@@ -554,12 +586,15 @@ class Pools:
         member.state = "ended"
         self._count_running()
         member.forget_secret()
-        if self._guard is not None:
+        self._submit_at = 0.0
+        if self._guard is not None and member.over:  # else it is cancelled once more in the end
             self._guard.tell("-", member.number)
-        mourned = not (member.orderly or member.dismissed or self._stopping or self._broken)
+        ending = member.dismissed or self._stopping or self._broken
         try:
-            if mourned:
+            if not member.orderly and not ending:
                 self._mourn(member, left)
+            elif member.short and not member.finished and not ending:
+                self._count_fruitless(f"{member.name} had too little time for any job")
         finally:
             self._again(left)
 
@@ -570,12 +605,19 @@ class Pools:
         said = member.said(self.system.work)
         how = "has ended" if member.nodes else "has ended before its agents were up"
         self._last_words = f"{member.name} {how}: {member.why}{said}"
-        self._fruitless = 0 if member.finished else self._fruitless + 1
-        if self._fruitless > self.policy.restarts and not self._broken:
-            ends = counted(self._fruitless, "batch job")
-            raise PoolError(f"{ends} in a row ended with no job finished; the last: {self._last_words}")
+        if member.finished:
+            self._fruitless = 0
+        else:
+            self._count_fruitless(self._last_words)
         again = f"; {counted(len(left), 'unfinished job')} handed out again" if left else ""
         self.client.log(f"worksteal: {self._last_words}{again}", warning=True)
+
+    def _count_fruitless(self, why: str) -> None:
+        """Raises PoolError if too many pools in a row have ended so."""
+        self._fruitless += 1
+        if self._fruitless > self.policy.restarts:
+            ends = counted(self._fruitless, "batch job")
+            raise PoolError(f"{ends} in a row ended with no job finished; the last: {why}")
 
     # More, and the end
 
@@ -583,14 +625,17 @@ class Pools:
         alive = [member for member in self._members if member.alive]
         if self._draining or len(alive) >= min(self.policy.pools, len(self._unassigned)):
             return
-        if len(self._members) < self.policy.pools + self.policy.follow_ups:
-            self._submit_one(alive)
+        taken = sum(bool(member.number) or member.state == "submitting" for member in self._members)
+        if taken < self.policy.pools + self.policy.follow_ups:
+            if time.monotonic() >= self._submit_at:
+                self._submit_one()
         elif not alive and not any(member.state == "up" for member in self._members):
             self._give_up()
 
-    def _submit_one(self, alive: list[Member]) -> None:
+    def _submit_one(self) -> None:
         epoch = len(self._members) + 1
-        taken = {member.slot for member in alive}
+        # One that is ending still tells of its nodes.
+        taken = {member.slot for member in self._members if member.state != "ended"}
         slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
         folder = self.folder / f"pool-{epoch}"
         folder.mkdir(mode=0o700)
@@ -605,7 +650,7 @@ class Pools:
         """No further job may be submitted, and tasks are left."""
         number = len(self._unassigned)
         last = f"; {self._last_words}" if self._last_words else ""
-        submitted = counted(len(self._members), "batch job")
+        submitted = counted(sum(bool(member.number) for member in self._members), "batch job")
         self.client.log(
             f"worksteal: {counted(number, 'job')} left, and {submitted} submitted, as many as may be "
             f"(worksteal-pools and worksteal-follow-ups){last}",

@@ -70,6 +70,7 @@ class Session:
     launcher: str = "auto"  # how a batch job starts the agents
     preamble: str = ""  # what a batch job does before that
     walltime_s: float | None = None  # of a batch job
+    linked: bool = False  # whether it is a batch job's, which may find Snakemake again when the connection is lost
     reconnect_s: float = 0.0  # how long the pool tries to find Snakemake again when the connection is lost
     margin_s: float = 40.0  # so long before the end of the allocation running tasks are told to end
     reuse: int = 1

@@ -33,18 +33,18 @@ def environment_after(preamble: str, environment: dict[str, str]) -> dict[str, s
         PreambleError: the last of them ends with another status than 0.
     """
     # Not a login shell: it would begin with another PATH. `module` comes with the environment, as an exported function.
-    # It talks on either stream; the variables are told on one of their own.
-    told, tells = os.pipe()
-    with os.fdopen(told, "rb") as reading:
-        shell = subprocess.Popen(
-            ["/bin/bash", "-c", f"{preamble}\n[ $? = 0 ] || exit 1\nexec env -0 >&{tells}"],
+    # It talks on either stream; the variables are told in a file of their own. Not a pipe: what the commands leave
+    # running in the background would keep that open.
+    with os.fdopen(os.memfd_create("environment"), "w+b", buffering=0) as told:
+        status = subprocess.run(
+            ["/bin/bash", "-c", f"{preamble}\n[ $? = 0 ] || exit 1\nexec env -0 >&{told.fileno()}"],
             env=environment,
             stdin=subprocess.DEVNULL,
-            pass_fds=(tells,),
-        )
-        os.close(tells)
-        text = reading.read()
-    if status := shell.wait():
+            pass_fds=(told.fileno(),),
+        ).returncode
+        told.seek(0)
+        text = told.read()
+    if status:
         raise PreambleError(f"the preamble {preamble!r} failed on {socket.gethostname()} (status {status})")
     found = (each.partition(b"=") for each in text.split(b"\0") if each)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in found}
