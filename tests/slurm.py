@@ -83,7 +83,8 @@ class Slurm:
             "MinJobAge=300",
         ]
         for name, port in zip(self.nodes, ports, strict=True):
-            lines.append(f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS}")
+            where = f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
+            lines.append(f"{where} CPUs={CPUS} RealMemory={psutil.virtual_memory().total >> 20}")
         every = f"Nodes={self.nodes[0]}" + "".join(f",{name}" for name in self.nodes[1:])
         lines.append(f"PartitionName={PARTITION} {every} Default=YES MaxTime=INFINITE State=UP")
         self.config.write_text("\n".join(lines) + "\n")
