@@ -96,14 +96,17 @@ def dial(address: str, timeout: float) -> socket.socket:
     return connection
 
 
-def tune(connection: socket.socket) -> None:
-    """Send small messages at once, and notice within two minutes that a node has vanished."""
+def tune(connection: socket.socket, silence_s: int = 120) -> None:
+    """Send small messages at once, and notice within so many seconds that a node has vanished. TCP only."""
+    if connection.family == socket.AF_UNIX:
+        return
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 6)):
+    often = silence_s // 12
+    for option, value in ((socket.TCP_KEEPIDLE, 6 * often), (socket.TCP_KEEPINTVL, often), (socket.TCP_KEEPCNT, 6)):
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
     # Keep-alive does not watch a connection on which something waits to be acknowledged; this does (milliseconds).
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 120_000)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence_s * 1000)
 
 
 def peer_name(connection: socket.socket) -> str:

@@ -41,8 +41,7 @@ class Channel:
         self, connection: socket.socket, keys: tuple[bytes, bytes], peer: str, max_frame: int = MAX_FRAME
     ) -> None:
         connection.setblocking(False)
-        if connection.family != socket.AF_UNIX:
-            tune(connection)
+        tune(connection)
         self._socket = connection
         self.peer = peer
         self.max_frame = max_frame
@@ -55,6 +54,10 @@ class Channel:
         self._messages: deque[Any] = deque()
         self._failure: ChannelError | None = None
         self._closed = False
+
+    def notice_silence(self, seconds: int) -> None:
+        """How soon it is to end when nothing comes through any more, over TCP."""
+        tune(self._socket, seconds)
 
     def fileno(self) -> int:
         """The descriptor to wait on; -1 once closed."""

@@ -21,6 +21,7 @@ AGAIN_S = 1.0  # between two tries
 # So often in a row, for so long at least, nobody may listen where Snakemake did until it is taken for gone. A network
 # that is cut off refuses nothing.
 REFUSALS, REFUSED_S = 3, 5.0
+SILENCE_S = 30  # after which a connection is taken for lost: another costs little
 WELCOME, UNWANTED = "welcome", "unwanted"
 
 
@@ -44,6 +45,7 @@ class Link:
         if self.channel is not None:
             self.channel.close()
         self._forget(received)
+        channel.notice_silence(SILENCE_S)
         self.channel = channel
         self._told = self.received
         for number, message in self._kept:
