@@ -123,7 +123,7 @@ class Pools:
             self._thread.join(grace + 2 * END_S)
         except KeyboardInterrupt:
             self.client.log("worksteal: running jobs are killed")
-        if self._thread.is_alive():
+        if self._thread.is_alive() and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._hurry = True
         self._command(lambda: None)
