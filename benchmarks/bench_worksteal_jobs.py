@@ -2,12 +2,14 @@
 
     python benchmarks/bench_worksteal_jobs.py [--jobs 2000] [--rounds 3] [--scheduler worksteal] [--place /dev/shm]
 
-Both sides run in turn, in one call, with the same profile (one call hands over all ready jobs, no rate limit). The time
-is that of Snakemake's scheduling loop: from its onstart to its onsuccess handler, the DAG left out. What a shell job
+All sides run in turn, in one call, with the same profile (one call hands over all ready jobs, no rate limit). The time
+is that of Snakemake's scheduling loop: from its onstart to its onsuccess handler, the DAG left out. `forkless` is
+worksteal but for the last step: tasks go to the agent and back, and no process is begun for them. What a shell job
 must cost whoever runs it, a process with bash and one with the command, is measured as well: jobs/s of a plain loop
 over posix_spawn on all cores (`spawn`). What forking allows beside Snakemake (`both`) is measured too: the costless
 executor and that loop at the same time on the same cores, until both have done all jobs, without a word between them.
-The last line is JSON: `ratio` is worksteal's jobs/s over the costless executor's, `ratio_to_possible` over `both`.
+The last line is JSON: `ratio_without_forks` is forkless's jobs/s over the costless executor's, `ratio` is worksteal's
+over it, and `ratio_to_possible` worksteal's over `both`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 SNAKEFILE = """
@@ -37,6 +39,11 @@ onsuccess: open("ended", "w").write(repr(time.time()))
 COMMON = ["--jobs", "1000000", "--max-jobs-per-timespan", "1000000/1s", "--quiet", "all"]
 
 
+def compiled(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which modules are compiled once: those of an editable installation too, as if installed."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def jobs_per_second(
     executor: str, jobs: int, scheduler: str, place: str | None, beside: Callable[[], float] | None = None
 ) -> float:
@@ -44,7 +51,10 @@ def jobs_per_second(
     with tempfile.TemporaryDirectory(prefix="bench-", dir=place) as folder:
         (Path(folder) / "Snakefile").write_text(SNAKEFILE.format(jobs=jobs))
         plugins = str(Path(__file__).parent / "plugins")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([plugins, os.environ.get("PYTHONPATH", "")])}
+        environment = {
+            **compiled(os.environ),
+            "PYTHONPATH": os.pathsep.join([plugins, os.environ.get("PYTHONPATH", "")]),
+        }
         command = [sys.executable, "-m", "snakemake", "--executor", executor, "--scheduler", scheduler, *COMMON]
         with subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL) as snakemake:
             last = 0.0
@@ -91,6 +101,7 @@ def main() -> None:
         figures = {
             "worksteal": jobs_per_second("worksteal", *how),
             "costless": jobs_per_second("costless", *how),
+            "forkless": jobs_per_second("forkless", *how),
             "both": jobs_per_second("costless", *how, beside=lambda: spawn_all(given.jobs, given.place)),
         }
         begun = time.time()
@@ -109,6 +120,7 @@ def main() -> None:
         "cores": cores,
         **{f"{name}_per_s": round(value, 1) for name, value in middle.items()},
         "spawn_ms_of_a_core": round(1000 * cores / middle["spawn"], 2),
+        "ratio_without_forks": round(middle["forkless"] / middle["costless"], 3),
         "ratio": round(middle["worksteal"] / middle["costless"], 3),
         "ratio_to_possible": round(middle["worksteal"] / middle["both"], 3),
     }

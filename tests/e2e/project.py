@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,20 @@ REPO = Path(__file__).parents[2]
 PARTS = ("workflow", "rules", "scripts", "envs", "profiles", "resources", "src", "config.yaml")
 # At the root, so that `snakemake --profile SITE` finds it: a link into profiles/.
 SITES = ("aurora", "polaris", "slurm", "local", "ci")
+# The bundle is staged with the first jobs, and the one that goes first takes it away.
+AWAY = """
+include: "workflow/Snakefile"
+
+
+rule away:
+    output:
+        "away.txt",
+    priority: 1000
+    resources:
+        stage="results/bundle",
+    shell:
+        "mv results/bundle results/gone && touch {output}"
+"""
 CONFIG = {
     "results": "results",
     "data": {"mirror": "world", "registry": "world/datasets.csv"},
@@ -73,6 +88,18 @@ class Project:
         done = self.snakemake("-n", *arguments)
         assert done.returncode == 0, done.stdout
         return counts(done.stdout)
+
+
+def predictions(folder: Path) -> dict[str, bytes]:
+    """Of all runs, by their file."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("results/toy/runs/*/*.parquet")}
+
+
+def staging(folder: Path) -> dict[str, float]:
+    """What the one run of Snakemake that staged something says of it."""
+    summaries = [json.loads(path.read_text()) for path in folder.glob(".snakemake/worksteal/*/summary.json")]
+    (found,) = [each["phases"]["staging"] for each in summaries if "staging" in each["phases"]]
+    return found
 
 
 def counts(output: str) -> dict[str, int]:

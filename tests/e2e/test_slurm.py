@@ -1,12 +1,15 @@
-"""The experiment by `--profile slurm`, from a login node to the report, on a real Slurm of two nodes."""
+"""The experiment by `--profile slurm`, from a login node to the report, on a real Slurm of two nodes; and training
+there on the copies that both have staged together.
+"""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
 import yaml
-from project import CONFIG, copy_project, counts
+from project import AWAY, CONFIG, copy_project, counts, predictions, staging
 from slurm import cluster
 
 from hedflow.figures.load import draw_load
@@ -29,5 +32,21 @@ def test_from_the_login_node_to_the_report(tmp_path, monkeypatch):
         assert (project.folder / "results/report/load.png").read_bytes() != (tmp_path / "none.png").read_bytes()
         slurm.wait_for(lambda: not slurm.jobs(), "a batch job is left")
         again = project.snakemake("--profile", "slurm", "-n")
-    assert again.returncode == 0, again.stdout
-    assert counts(again.stdout) == {}
+        assert again.returncode == 0, again.stdout
+        assert counts(again.stdout) == {}
+
+        before = predictions(project.folder)
+        shutil.rmtree(project.folder / "results/toy/runs")
+        (project.folder / "away.smk").write_text(AWAY)
+        disks = tmp_path / "disks"
+        stage = ("--worksteal-stage-dir", f"{disks}/{{rank}}")
+        done = project.snakemake("-s", "away.smk", *site, *stage, "away.txt", *before)
+        assert done.returncode == 0, done.stdout
+        slurm.wait_for(lambda: not slurm.jobs(), "a batch job is left")
+    assert not (project.folder / "results/bundle").exists()
+    assert predictions(project.folder) == before
+    found = staging(project.folder)
+    size = sum(path.stat().st_size for path in (project.folder / "results/gone").iterdir())
+    assert found["read_bytes"] == size
+    assert found["written_bytes"] == 2 * size
+    assert [list(disk.iterdir()) for disk in disks.iterdir()] == [[], []]

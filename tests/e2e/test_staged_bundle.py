@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from pathlib import Path
 
-# The bundle is staged with the first jobs, and the one that goes first takes it away.
-AWAY = """
-include: "workflow/Snakefile"
-
-
-rule away:
-    output:
-        "away.txt",
-    priority: 1000
-    resources:
-        stage="results/bundle",
-    shell:
-        "mv results/bundle results/gone && touch {output}"
-"""
-
-
-def predictions(folder: Path) -> dict[str, bytes]:
-    """Of all runs, by their file."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("results/toy/runs/*/*.parquet")}
+from project import AWAY, predictions, staging
 
 
 def test_runs_are_trained_on_the_staged_copy_when_the_bundle_is_gone(project):
@@ -37,10 +17,9 @@ def test_runs_are_trained_on_the_staged_copy_when_the_bundle_is_gone(project):
     assert done.returncode == 0, done.stdout
     assert not (project.folder / "results/bundle").exists()
     assert predictions(project.folder) == before
-    summaries = [json.loads(path.read_text()) for path in project.folder.glob(".snakemake/worksteal/*/summary.json")]
-    (staging,) = [each["phases"]["staging"] for each in summaries if "staging" in each["phases"]]
     size = sum(path.stat().st_size for path in (project.folder / "results/gone").iterdir())
-    assert (staging["read_bytes"], staging["written_bytes"]) == (size, size)
+    found = staging(project.folder)
+    assert (found["read_bytes"], found["written_bytes"]) == (size, size)
     assert not list(disk.iterdir())
 
 

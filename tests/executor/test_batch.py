@@ -81,6 +81,25 @@ def test_a_node_that_dies(slurm: Slurm, one: Workflow):
     one.assert_nothing_left()
 
 
+def test_a_node_of_an_allocation_that_dies(slurm: Slurm, one: Workflow):
+    """Snakemake runs inside the allocation, which Slurm keeps (--no-kill): the pool goes on without that node."""
+    one.write("Snakefile", MANY)
+    one.environment = slurm.environment
+    one.pool = ("--worksteal-slots", "1")
+    command = " ".join(one.command("--config", "seconds=0.7"))
+    one.write("job.sh", f"#!/bin/bash\ncd {one.folder}\nexec {command}\n")
+    asked = ("-N2", "--ntasks-per-node=1", "--exclusive", "--no-kill", "-t10", "-o", f"{one.folder}/out")
+    slurm.run("sbatch", *asked, f"{one.folder}/job.sh")
+    wait_until_begun(one, 4)
+    slurm.kill_node("n2")
+    slurm.wait_for(lambda: not slurm.jobs(), "the job does not end", 300)
+    output = (one.folder / "out").read_text()
+    assert "without n2, which Slurm says is gone" in output, output
+    assert "worksteal: 1 node" in output, output
+    assert set(one.lines("ended")) == {str(n) for n in range(12)}, output
+    one.assert_nothing_left()
+
+
 def test_a_walltime_that_is_too_short(slurm: Slurm, one: Workflow):
     """The first job's time ends with work left: what runs is told to end, and a second job does the rest. A job that
     has saved its state goes on there.

@@ -224,6 +224,27 @@ def test_launch_of_allocations(tmp_path):
         choose_launch("mpiexec -n {ranks}", 2, path)
 
 
+@pytest.mark.parametrize(("launcher", "words"), [("srun", ["--nodes=2", "--exclude=n2"]), ("mpiexec", ["-n", "2"])])
+def test_nodes_that_slurm_says_are_gone_are_left_out(tmp_path, launcher, words):
+    """The command for the nodes that are left, and what an MPI's own launcher is told of them."""
+    for name, text in {"sinfo": "printf 'n1 idle\\nn2 down*\\nn3 draining\\n'", "srun": "", "mpiexec": ""}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_JOB_NUM_NODES": "3",
+        "SLURM_JOB_NODELIST": "n[1-3]",
+        "PATH": f"{tmp_path}:/bin",
+    }
+    launch = choose_launch(launcher, None, slurm)
+    assert (launch.nodes, launch.gone, launch.in_slurm) == (2, ("n2",), True)
+    assert set(words) <= set(launch.prefix)
+    assert launch.environment["SLURM_JOB_NODELIST"] == "n1,n3"
+    (tmp_path / "sinfo").write_text("#!/bin/sh\nexit 1\n")
+    launch = choose_launch(launcher, None, slurm)
+    assert (launch.nodes, launch.gone, launch.in_slurm, launch.environment) == (3, (), False, {})
+
+
 def test_parts_of_a_node(tmp_path):
     """Agents on one machine share what was found and each have what was stated; masks name just the given devices."""
     cores = len(os.sched_getaffinity(0))

@@ -942,6 +942,7 @@ class Chain:
 
     def ahead(self, own: int, told: bool = False, **order: Any) -> None:
         self.bench.runner.start_ahead(own, self.order(own, told, **order), NEED)
+        self.bench.runner.flush()
 
     def pid(self, own: int) -> int:
         """The process of a script that has ended, whose output is its own only."""

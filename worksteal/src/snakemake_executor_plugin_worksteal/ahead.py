@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -12,6 +13,8 @@ from .tasks import Kind, Order, Task
 # Only tasks that take less than this are given ahead, for while one waits at a runner nobody can steal it;
 # and one that has not begun after the same time is called back.
 SHORT_S = 0.5
+# For each that runs so many are at hand as take this long: one or more, and at most the second number.
+AT_HAND_S, AT_HAND = 0.02, 8
 NEWEST = 0.2  # weight of the newest duration in what a kind of tasks takes
 
 
@@ -34,7 +37,7 @@ def suits(kind: Kind, task: Task) -> bool:
 
 
 class Ahead:
-    """Keeps the runners of one agent supplied: for each short task that runs, one more of its kind."""
+    """Keeps the runners of one agent supplied: for each short task that runs, one more of its kind, or some more."""
 
     def __init__(self, core: Core, runners: Mapping[str, Runner], environment: Mapping[str, str]) -> None:
         """environment: what a task without a device gets on this node."""
@@ -67,8 +70,10 @@ class Ahead:
         if not self._core.queued:
             return
         for kind, running in self._running.items():
-            if running and self._seconds.get(kind, SHORT_S) < SHORT_S:
-                lacking = running - sum(found == kind for _, found in self.waiting.values())
+            seconds = self._seconds.get(kind, SHORT_S)
+            if running and seconds < SHORT_S:
+                depth = math.ceil(AT_HAND_S / max(seconds, AT_HAND_S / AT_HAND))
+                lacking = depth * running - sum(found == kind for _, found in self.waiting.values())
                 for task in self._core.take_ahead(now, partial(suits, kind), lacking):
                     self.waiting[task.id] = (now, kind)
                     task.payload.environment.update(self._environment)

@@ -90,13 +90,16 @@ class Executor(RealExecutor):  # type: ignore[misc]
                 self.wish = wish_of(self.settings, self.walltime_s)
                 self.launch = Launch(self.settings.submit, self.wish.nodes, ("submit",))
             else:
-                self.launch = choose_launch(self.settings.launcher or "auto", self.settings.nodes)
+                self.launch = self._choose_launch()
             find_devices(self.settings.devices or "auto")
             os.environ.update(parse_variables(self.settings.environment or ""))
         except (LaunchError, NodeError, BatchError, ProfileError, SessionError, ValueError) as error:
             raise WorkflowError(f"worksteal: {error}") from None
         if self.settings.slots is not None and self.settings.slots < 1:
             raise WorkflowError(f"worksteal: slots is {self.settings.slots}; a node needs 1 or more")
+
+    def _choose_launch(self) -> Launch:
+        return choose_launch(self.settings.launcher or "auto", self.settings.nodes)
 
     # What Snakemake asks of an executor that runs its ordinary job command
 
@@ -136,7 +139,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         if self._pool is None:
             self._start()
         converter = self.converter
-        order = sorted(jobs, key=lambda job: (-job.priority, -converter.expected(job)))
+        order = sorted(jobs, key=lambda job: (-job.priority, -converter.expected(job, job.resources)))
         begin, size = 0, 1
         while begin < len(order):
             self._hand_over(order[begin : begin + size])
@@ -151,9 +154,10 @@ class Executor(RealExecutor):  # type: ignore[misc]
         errors = self.workflow.async_run(self._prepare(jobs))
         tasks = []
         for job, error in zip(jobs, errors, strict=True):
-            self.run_job_pre(job)
             info = SubmittedJobInfo(job=job)
             number = next(self._numbers)
+            format_once(job)
+            self.run_job_pre(job)
             try:
                 if error is not None:
                     raise error
@@ -250,6 +254,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
             self.folder,
             listener,
             self,
+            relaunch=self._choose_launch,
             restarts=settings.restarts,
             walltime_s=self.walltime_s,
         )
@@ -395,8 +400,14 @@ class Executor(RealExecutor):  # type: ignore[misc]
                 complete = False
             self._forget([entry], complete=complete)
 
+    def handle_job_success(self, job: Any) -> None:
+        """Snakemake is done with a job."""
+        super().handle_job_success(job)
+        format_anew(job)
+
     def handle_job_error(self, job: Any) -> None:
         """Snakemake counts a job as failed, for whatever reason: without --keep-going nothing more is to begin."""
+        format_anew(job)
         if not self.workflow.execution_settings.keep_going and job.restart_times <= job.attempt - 1:
             self._drain()
 
@@ -606,6 +617,31 @@ class Executor(RealExecutor):  # type: ignore[misc]
             draw(summary, read_trace(self.folder / "trace.json"), self.folder / "utilisation.png")
         except ImportError:
             self.log("worksteal: no utilisation.png, since matplotlib is not installed")
+
+
+def format_once(job: Any) -> None:
+    """Have the command of a job formatted once until it ends, not for each of the five that ask: that would be a third
+    of what Snakemake does for a small job.
+    """
+    format_anew(job)
+    if job.is_group() or not job.is_shell:
+        return
+    known: dict[str, str] = {}
+    format_wildcards = job.format_wildcards
+
+    def formatted(text: str, **variables: Any) -> str:
+        if variables or text is not job.rule.shellcmd:
+            return str(format_wildcards(text, **variables))
+        if text not in known:
+            known[text] = str(format_wildcards(text))
+        return known[text]
+
+    job.format_wildcards = formatted
+
+
+def format_anew(job: Any) -> None:
+    """Forget what `format_once` has kept."""
+    vars(job).pop("format_wildcards", None)
 
 
 def describe_failure(result: Result) -> str:

@@ -66,19 +66,20 @@ class Converter:
 
     def task(self, job: Any, number: int) -> Task:
         """The task of a job that has been prepared (`is_fast`) or that the ordinary job command prepares itself."""
+        resources = job.resources  # once: Snakemake looks for them anew each time
         name = job.name if job.is_group() else f"{job.rule.name} {wildcards_of(job)}".strip()
         return Task(
             id=number,
             name=name,
             cores=max(1, int(job.threads)),
-            devices=self.devices(job),
-            mem_mb=self.stated(job, "mem_mb"),
+            devices=self.devices(job, resources),
+            mem_mb=self.stated(job, "mem_mb", resources),
             priority=int(job.priority),
-            expected=self.expected(job),
-            affinity=str(job.resources.get("affinity", "")),
+            expected=self.expected(job, resources),
+            affinity=str(resources.get("affinity", "")),
             # What saves its state can be cut anywhere; all else must end before the allocation does.
-            needs_s=0.0 if job.resources.get("resume") else self.stated(job, "runtime") * 60.0,
-            payload=self.order(job, number),
+            needs_s=0.0 if resources.get("resume") else self.stated(job, "runtime", resources) * 60.0,
+            payload=self.order(job, number, resources),
         )
 
     def is_fast(self, job: Any) -> bool:
@@ -130,20 +131,22 @@ class Converter:
         else:
             job._resources = job.rule.expand_resources(job.wildcards_dict, job.input, job.attempt)
 
-    def expected(self, job: Any) -> float:
+    def expected(self, job: Any, resources: Any) -> float:
         """Expected duration in seconds: the stated `runtime`, else what the rule took before, else 0."""
-        stated = self.stated(job, "runtime")
+        stated = self.stated(job, "runtime", resources)
         if stated:
             return stated * 60.0
         return 0.0 if job.is_group() else self.durations.get(job.rule.name, 0.0)
 
-    def devices(self, job: Any) -> int:
+    def devices(self, job: Any, resources: Any) -> int:
         """Number of accelerators that a job asks for."""
-        return max((self.stated(job, name) for name in DEVICE_RESOURCES), default=0)
+        return max((self.stated(job, name, resources) for name in DEVICE_RESOURCES), default=0)
 
-    def stated(self, job: Any, name: str) -> int:
-        """A resource as a number, 0 where the rule does not state it (a built-in guess of mem_mb is no statement)."""
-        value = job.resources.get(name, 0)
+    def stated(self, job: Any, name: str, resources: Any) -> int:
+        """One of a job's resources as a number, 0 where the rule does not state it (a built-in guess of mem_mb is no
+        statement).
+        """
+        value = resources.get(name, 0)
         if isinstance(value, (TBDString, str)) or not value:
             return 0
         if name == "mem_mb":
@@ -157,25 +160,27 @@ class Converter:
         found = resources.get("mem_mb") or resources.get("mem")
         return getattr(found, "raw", None) in self.guesses
 
-    def order(self, job: Any, number: int) -> Order:
+    def order(self, job: Any, number: int, resources: Any) -> Order:
         """What the runner is told."""
         fast = self.is_fast(job)
         limits: dict[str, Any] = {
-            "limit_s": self.stated(job, "runtime") * 60.0,
-            "limit_mb": 0 if self.executor.workflow.executor_settings.no_memory_limit else self.stated(job, "mem_mb"),
+            "limit_s": self.stated(job, "runtime", resources) * 60.0,
+            "limit_mb": 0
+            if self.executor.workflow.executor_settings.no_memory_limit
+            else self.stated(job, "mem_mb", resources),
             "remove": removable([*job.output, *job.log]) if fast else (),
-            "resume": str(job.resources.get("resume", "")),
-            "stage": tuple(map(os.path.abspath, filter(None, str(job.resources.get("stage", "")).split(os.pathsep)))),
+            "resume": str(resources.get("resume", "")),
+            "stage": tuple(map(os.path.abspath, filter(None, str(resources.get("stage", "")).split(os.pathsep)))),
             "log": str(self.logs / f"{file_name(job)}-{number}.log"),
             "threads": max(1, int(job.threads)),
         }
         if not fast:
             return Order(command=self.executor.format_job_exec(job), **limits)
-        temporary = str(job.resources.get("tmpdir", ""))
+        temporary = str(resources.get("tmpdir", ""))
         if temporary and temporary != self.default_tmpdir:
             limits["environment"] = dict.fromkeys(("TMPDIR", "TMP", "TEMPDIR", "TEMP"), temporary)
         benchmark = self.benchmark(job) if job.benchmark is not None else None
-        shell_exec = job.resources.get("shell_exec")
+        shell_exec = resources.get("shell_exec")
         if job.is_shell:
             shell_path = shell_exec or shell.get_executable() or "/bin/sh"
             # As snakemake.shell does: prefix (set -euo pipefail for bash), command, suffix.

@@ -6,12 +6,17 @@ import importlib.util
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 AGENT = "snakemake_executor_plugin_worksteal.agent"
+# Words of Slurm for a node that can run nothing; a star after any word says that the node does not answer.
+DOWN = ("down", "fail", "error", "unknown", "powered_down")
+ASK_S = 30.0  # how long Slurm may take to answer
 
 
 class LaunchError(Exception):
@@ -20,11 +25,18 @@ class LaunchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A way to start the agents: its name for people, the number of nodes, the words before the agent's own command."""
+    """A way to start the agents: its name for people, the number of nodes, the words before the agent's command.
+
+    environment are variables that differ from Snakemake's, gone nodes of the allocation that are left out. in_slurm is
+    whether there are several nodes, and Slurm says which of them are up.
+    """
 
     name: str
     nodes: int
     prefix: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+    in_slurm: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -54,6 +66,20 @@ def allocated_nodes(environment: Mapping[str, str] = os.environ) -> int:
     return 0
 
 
+def slurm_nodes(environment: Mapping[str, str]) -> dict[str, bool]:
+    """The nodes of an allocation of Slurm of several nodes, and whether they are up; empty where Slurm does not say."""
+    listed = environment.get("SLURM_JOB_NODELIST", "")
+    if not listed or allocated_nodes(environment) < 2:
+        return {}
+    command = ["sinfo", "--noheader", "--Node", f"--nodes={listed}", "--format=%N %T"]
+    found = {}
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=True, env=dict(environment))
+        for name, state in map(str.split, said.stdout.splitlines()):
+            found[name] = not (state.endswith("*") or state in DOWN)
+    return found
+
+
 def several_nodes(environment: Mapping[str, str]) -> str:
     """The launcher for several nodes: srun inside Slurm, unless Python's own environment has an MPI and so an mpiexec;
     else mpiexec.
@@ -64,15 +90,26 @@ def several_nodes(environment: Mapping[str, str]) -> str:
 
 
 def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, str] = os.environ) -> Launch:
-    """The launch for the settings `launcher` and `nodes`.
+    """The launch for the settings `launcher` and `nodes`, on those nodes of an allocation that are up.
 
     Raises:
         LaunchError: the launcher is missing, or one process is asked to be several nodes.
     """
     allocated = allocated_nodes(environment)
     count = nodes or allocated or 1
+    states = slurm_nodes(environment) if count > 1 else {}
+    gone = [name for name, up in states.items() if not up]
+    changes: dict[str, str] = {}
+    if gone and len(gone) < len(states):
+        left = [name for name, up in states.items() if up]
+        count = min(count, len(left))
+        changes = dict.fromkeys(("SLURM_JOB_NODELIST", "SLURM_NODELIST"), ",".join(left))  # what an mpiexec looks at
+        changes |= dict.fromkeys(("SLURM_JOB_NUM_NODES", "SLURM_NNODES"), str(len(left)))
+        changes["SLURM_TASKS_PER_NODE"] = f"1(x{len(left)})"
+        # The step that had the lost node holds the others until Slurm has given up waiting for it.
+        changes["SLURM_OVERLAP"] = "1"
     if launcher == "auto":
-        launcher = "local" if count == 1 else several_nodes(environment)
+        launcher = "local" if count == 1 and not gone else several_nodes(environment)
     if launcher == "local":
         if count > 1 and nodes:
             raise LaunchError(
@@ -86,6 +123,7 @@ def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, st
         prefix = ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
         # One agent has the whole node: srun would otherwise bind it, and so its tasks, to one core.
         prefix += ["--cpu-bind=none", f"--cpus-per-task={environment.get('SLURM_CPUS_ON_NODE', '1')}"]
+        prefix += [f"--exclude={','.join(gone)}"] if gone else []
     else:
         try:
             prefix = shlex.split(launcher.format(nodes=count))
@@ -105,4 +143,4 @@ def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, st
             f"launcher {prefix[0]!r} needs mpi4py in {sys.executable}: "
             "pip install 'snakemake-executor-plugin-worksteal[mpi]', or mpi4py built against the site's MPI"
         )
-    return Launch(Path(prefix[0]).name, count, (program, *prefix[1:]))
+    return Launch(Path(prefix[0]).name, count, (program, *prefix[1:]), changes, tuple(gone), bool(states))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,8 @@ POLL_S = 0.2
 PART = 64
 # With more open tasks than this, results are taken in bursts: each round of Snakemake's scheduler then does more.
 MANY, BURST_S = 256, 0.01
+# How long to wait for news of nodes when a pool has died for nothing, and how often to ask.
+NOTICE_S, ASK_AGAIN_S = 120.0, 2.0
 # How long an orderly end may take beyond the tasks' own grace, before the launcher is killed.
 END_S = 10.0
 
@@ -67,11 +69,15 @@ class Pool:
         listener: Listener,
         client: Client,
         *,
+        relaunch: Callable[[], Launch] | None = None,
         restarts: int = 3,
         walltime_s: float | None = None,
     ) -> None:
-        """walltime_s: how much time there is if no batch system says so."""
+        """relaunch: chooses the launch when the pool has died (default: the same one); it may raise LaunchError.
+        walltime_s: how much time there is if no batch system says so.
+        """
         self.launch = launch
+        self.relaunch = relaunch or (lambda: launch)
         self.session = session
         self.folder = folder
         self.client = client
@@ -177,9 +183,13 @@ class Pool:
                         f"the pool died {fruitless} times with no job finished in between; the last time: {error}"
                     )
                 if not self._stopping:
+                    self._choose_again(wait=fruitless > 0)
+                    where = (
+                        f" without {', '.join(self.launch.gone)}, which Slurm says is gone" if self.launch.gone else ""
+                    )
                     self.client.log(
-                        f"worksteal: the pool died ({error}); it is started again, and {len(self._open)} unfinished "
-                        "jobs are handed out again",
+                        f"worksteal: the pool died ({error}); it is started again{where}, and {len(self._open)} "
+                        "unfinished jobs are handed out again",
                         warning=True,
                     )
         except Exception as error:
@@ -188,7 +198,7 @@ class Pool:
 
     def _one_launch(self) -> Exception | None:
         """One life of the agents. None: it ended as asked. Raises LaunchError where another try would not help."""
-        self.session = replace(self.session, epoch=self.session.epoch + 1)
+        self.session = replace(self.session, epoch=self.session.epoch + 1, nodes=self.launch.nodes)
         self.session.write(self.folder)
         log = self.folder / f"launcher-{self.session.epoch}.log"
         with log.open("wb") as output:
@@ -198,6 +208,7 @@ class Pool:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **self.launch.environment},
                 start_new_session=True,
             )
         try:
@@ -213,6 +224,17 @@ class Pool:
                 if self._channel is not None:
                     self._channel.close()
                 self._channel = None
+
+    def _choose_again(self, *, wait: bool) -> None:
+        """The next launch. wait: until Slurm has noticed that a node is gone, if it does; that can take minutes."""
+        before, deadline = self.launch.gone, time.monotonic() + NOTICE_S
+        self.launch = self.relaunch()
+        while wait and self.launch.in_slurm and self.launch.gone == before and time.monotonic() < deadline:
+            if self._stopping or self._draining:
+                return
+            time.sleep(ASK_AGAIN_S)
+            self.client.tick()
+            self.launch = self.relaunch()
 
     def _connection(self, log: Path) -> Channel | None:
         """The channel to the first agent of this life, or None if the pool is stopped first."""

@@ -111,10 +111,11 @@ class Runner:
         self._wire.flush()
 
     def start_ahead(self, id: int, order: Order, kind: Kind) -> None:
-        """Ask for a task as soon as one of its kind ends: it is the `successor` of that one's Result, or comes Back."""
+        """Ask, with the next `flush`, for a task as soon as one of its kind ends: it is the `successor` of that one's
+        Result, or comes Back.
+        """
         order, key = self._shared(order)
         self._wire.send(("ahead", id, order, key, kind))
-        self._wire.flush()
 
     def recall(self, ids: Iterable[int]) -> None:
         """Ask for tasks back that were to begin when others end; those that have begun do not come."""

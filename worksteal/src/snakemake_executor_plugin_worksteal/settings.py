@@ -186,7 +186,8 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
         metadata={
             "help": "Where each node keeps copies of what jobs name as resource 'stage': a folder on the node's own "
             "disk, in which $NAMES of the node's variables, {host} and {rank} are filled in. 'auto': $TMPDIR or "
-            "/tmp if the pool is on several machines, else nothing is copied. 'none': nothing is copied.",
+            "/tmp if the pool is on several machines, or on another than Snakemake; else nothing is copied. "
+            "'none': nothing is copied.",
         },
     )
     stage_software: Optional[Path] = field(

@@ -57,8 +57,8 @@ class Stages:
         self._transport = transport
         self._warn = warn
         self._software = session.software
-        # On one machine the shared disk is most likely the local one, so there it has to be asked for.
-        self._on = session.stage_dir != NONE and (session.stage_dir != AUTO or len(set(hosts)) > 1)
+        # On Snakemake's own machine the shared disk is most likely the local one, so there it has to be asked for.
+        self._on = session.stage_dir != NONE and (session.stage_dir != AUTO or len({*hosts, session.host}) > 1)
         self._seen: dict[str, str] = {}
         self._doubted: set[str] = set()  # that are staged, and could not be looked at since
         self._local: dict[str, str] = {}

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 # The exit status of a task that has saved its state and is to be run again (75, "temporary failure" of sysexits.h).
 LATER = os.EX_TEMPFAIL
 
 
+class Packed:
+    """A dataclass that is pickled as the call that makes it: a third of the time that its own way takes, which goes
+    through the fields one by one.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        kind: Any = type(self)
+        values = _values.get(kind)
+        if values is None:
+            values = _values[kind] = attrgetter(*(each.name for each in fields(kind)))
+        return kind, values(self)
+
+
+_values: dict[type, attrgetter[tuple[Any, ...]]] = {}
+
+
 @dataclass(slots=True, frozen=True)
-class Task:
+class Task(Packed):
     """One unit of work as the scheduling core sees it.
 
     cores and devices are of one node. expected is the duration in seconds that is expected (0: unknown). Tasks of one
@@ -44,7 +63,7 @@ class Benchmark:
 
 
 @dataclass(slots=True, frozen=True)
-class Script:
+class Script(Packed):
     """A Python `script:` for a fork of the warm process.
 
     source is the script's text, path its own path (`__file__`), search_paths what Snakemake appends to sys.path,
@@ -62,7 +81,7 @@ class Script:
 
 
 @dataclass(slots=True, frozen=True)
-class Order:
+class Order(Packed):
     """What a runner is asked to start.
 
     Either `command` (run by `shell -c`) or `script`; an agent takes an order with neither for done at once. threads
@@ -98,7 +117,7 @@ class Back(NamedTuple):
 
 
 @dataclass(slots=True)
-class Result:
+class Result(Packed):
     """What came of a task.
 
     status is the exit status (None if a signal ended it), signal the signal's number (0 if none), reason one sentence

@@ -35,6 +35,8 @@ QUIET_MS = 2
 HEARD_S = 0.001
 MOST_TRIES = 2  # to begin a task in another fork if the first died before it had heard of it
 MOST_OUTPUTS = 64  # empty files that are kept for the output of commands
+# How long results are gathered while there is work at hand: each message wakes the agent.
+GATHER_S = 0.005
 
 
 @dataclass(slots=True)
@@ -55,6 +57,8 @@ class Tender:
 
     def __init__(self, agent: socket.socket, journal: int, settings: Settings) -> None:
         self.wire = Wire(agent)
+        self.gathered: list[Result] = []
+        self.tell_at = NEVER  # when they are told
         self.journal = journal
         self.settings = settings
         self.host = socket.gethostname()
@@ -116,6 +120,8 @@ class Tender:
                 self._hear_fork(self.by_channel[channel])
             self._reap()
             self._look(time.monotonic())
+            if self.tell_at <= time.monotonic():
+                self._tell_results()
             self.wire.flush()
             if lacking and not events:
                 self._fork_spares()
@@ -126,12 +132,23 @@ class Tender:
         try:
             os.write(self.journal, json.dumps(line).encode() + b"\n")
         except OSError as error:
-            self.wire.send(f"The journal of the {self.settings.kind} runner cannot be written: {error}.")
+            self._say(f"The journal of the {self.settings.kind} runner cannot be written: {error}.")
+
+    def _say(self, message: Any) -> None:
+        """Tell the agent, after the results that have been gathered."""
+        self._tell_results()
+        self.wire.send(message)
+
+    def _tell_results(self) -> None:
+        self.tell_at = NEVER
+        for result in self.gathered:
+            self.wire.send(result)
+        self.gathered.clear()
 
     def _wait_ms(self) -> int | None:
         """Until the next deadline of a task or a fork; None, for ever, if there is none."""
         at = min((task.next_at() for task in self.tasks.values()), default=NEVER)
-        at = min(at, self.forks.next_at())
+        at = min(at, self.forks.next_at(), self.tell_at)
         return None if at == NEVER else max(0, math.ceil((at - time.monotonic()) * 1000))
 
     def _end(self) -> None:
@@ -219,7 +236,7 @@ class Tender:
     def _on_ahead(self, number: int, order: Order, key: bytes, kind: Kind) -> None:
         same = [task for task in self.tasks.values() if task.kind == kind]
         if not same or self.closing:  # the last of its kind has just ended, and the agent will hear of it
-            self.wire.send(Back([number]))
+            self._say(Back([number]))
             return
         self.ahead.setdefault(kind, deque()).append((number, order, key))
         for task in same:
@@ -289,7 +306,7 @@ class Tender:
             back += [number for number, _, _ in waiting if number in numbers]
             self.ahead[kind] = deque(each for each in waiting if each[0] not in numbers)
         if back:
-            self.wire.send(Back(back))
+            self._say(Back(back))
 
     # Beginnings
 
@@ -551,7 +568,7 @@ class Tender:
         elif task.before is None:
             if left:
                 names = ", ".join(map(str, left))
-                self.wire.send(f"Task {task.result.id} has left processes that do not end when killed: {names}.")
+                self._say(f"Task {task.result.id} has left processes that do not end when killed: {names}.")
             self._report(task)
 
     def _strays(self, task: Tended) -> tuple[list[int], bool]:
@@ -655,7 +672,9 @@ class Tender:
             if waiting:
                 result.successor, order, key = waiting.popleft()
         self.note(result.as_dict())
-        self.wire.send(result)
+        self.gathered.append(result)
+        more = task.kind is not None and result.successor is not None and self.ahead.get(task.kind)
+        self.tell_at = min(self.tell_at, time.monotonic() + (GATHER_S if more else 0))
         if task.moved:
             assert result.successor is not None
             following = self.tasks[result.successor]
@@ -682,6 +701,6 @@ class Tender:
         try:
             copy_output(task.output, size, task.order.log, f"{os.getpid()}-{task.result.id}")
         except OSError as error:
-            self.wire.send(f"The output of task {task.result.id} could not be kept in {task.order.log}: {error}.")
+            self._say(f"The output of task {task.result.id} could not be kept in {task.order.log}: {error}.")
             return ""
         return task.order.log
