@@ -433,6 +433,22 @@ def test_save_tells_only_what_can_go_on_later(make: Callable[..., Bench], tmp_pa
     assert bench.hear(numbers["is let be"]).told is False
 
 
+def test_an_answer_to_the_batch_systems_own_signal_is_no_failure(make: Callable[..., Bench], tmp_path: Path) -> None:
+    """A batch system signals all processes, before the agent has said a word; what succeeds then has succeeded."""
+    bench = make("plain")
+    wait = f"echo $$ > {tmp_path}/pid-$N; while :; do sleep 0.05; done"
+    orders = {"answers": "trap 'exit 3' TERM; N=1; " + wait, "succeeds": "trap 'exit 0' TERM; N=2; " + wait}
+    numbers = {name: bench.start(Order(command)) for name, command in orders.items()}
+    pids = [int(wait_for_file(tmp_path / f"pid-{number}")) for number in (1, 2)]
+    for pid in (bench.runner.pid, *pids):
+        os.kill(pid, signal.SIGTERM)
+    results = {name: bench.hear(number) for name, number in numbers.items()}
+    assert {name: (each.status, each.ok, each.told) for name, each in results.items()} == {
+        "answers": (None, False, True),
+        "succeeds": (0, True, True),
+    }
+
+
 @pytest.mark.parametrize("kind", ["plain", "warm"])
 def test_what_is_saved_when_the_pool_closes_is_in_the_journal(
     make: Callable[..., Bench], tmp_path: Path, kind: Literal["plain", "warm"]

@@ -96,7 +96,10 @@ class Collective:
                 file = self._mpi.File.Open(group, path, self._mpi.MODE_RDONLY)
             except self._mpi.Exception as error:
                 problem = f"{path} cannot be read: {error.Get_error_string()}"
-        problems: list[str] = []
+            if problems := [each for each in group.allgather(problem) if each]:
+                # To read it, or to close it where it could be opened, would be to wait for those where it could not.
+                file, problem = None, problems[0]
+        problems = []
         for begin in range(0, size, max(1, readers) * CHUNK):
             lengths = [max(0, min(CHUNK, size - begin - reader * CHUNK)) for reader in range(readers)]
             if file is not None:

@@ -104,6 +104,8 @@ class Store:
                 continue
             sync(self.folder)
             fcntl.flock(lock, fcntl.LOCK_SH)
+            if not os.fstat(lock).st_nlink:  # between the two locks there is none: another pool that ends may remove it
+                raise StagingError(f"{entry} was removed as it was finished, by another pool that ended")
             self._held[entry] = os.dup(lock)
             return entry / str(record["name"])
         raise StagingError(f"{entry} is damaged, and in use")

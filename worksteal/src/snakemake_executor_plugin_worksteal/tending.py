@@ -33,6 +33,9 @@ UNKILLABLE_S = 5.0  # how long to wait for killed processes that are left of a t
 QUIET_MS = 2
 # How long to wait for a fork to hear what it has been told, before it is told what follows.
 HEARD_S = 0.001
+# A batch system that ends a job sends SIGTERM to all its processes. How long after one what tasks say is taken for an
+# answer to it, though the agent has not told them to end yet.
+ANSWER_S = 60.0
 MOST_TRIES = 2  # to begin a task in another fork if the first died before it had heard of it
 MOST_OUTPUTS = 64  # empty files that are kept for the output of commands
 # How long results are gathered while there is work at hand: each message wakes the agent.
@@ -80,20 +83,24 @@ class Tender:
         self.own = set(processes.children(os.getpid()))  # what preloaded modules have started
         self.bell, bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.alarm = (self.bell, bell)
+        self.term_at = -math.inf
         self._listen_to_signals(bell)
         self.handled = state()[1]
         self.guard = self.guard_pipe = -1
         self._post_guard()
 
-    @staticmethod
-    def _listen_to_signals(bell: int) -> None:
+    def _note_term(self, number: int, frame: Any) -> None:
+        self.term_at = time.monotonic()
+
+    def _listen_to_signals(self, bell: int) -> None:
         """SIGCHLD rings the bell; what a terminal or a batch system sends is the agent's to decide on.
 
         A handler instead of SIG_IGN, which the tasks would inherit.
         """
         signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._note_term)
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP):
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -544,7 +551,7 @@ class Tender:
                 reason = (reason or "a process of it was killed by SIGKILL") + "; probably out of memory"
             result.reason, self.memory_kills = reason, count
         ending = self.abandoned or self.closing
-        if ending or task.saving:
+        if ending or task.saving or time.monotonic() < self.term_at + ANSWER_S:
             result.told = True
             if code == 0 and not ending:
                 result.reason = ""
