@@ -17,7 +17,7 @@ $(VENV)/bin/python:
 
 # Two distributions live here: hedflow, and in worksteal/ the executor, which installs without hedflow and torch.
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml worksteal/pyproject.toml $(LOCK)
-	$(BIN)/pip install --quiet --constraint $(LOCK) --editable ./worksteal --editable '.[workflow,train]'
+	$(BIN)/pip install --quiet --constraint $(LOCK) --editable './worksteal[batch]' --editable '.[workflow,train]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
