@@ -1,5 +1,5 @@
-"""The experiment by `--profile slurm`, from a login node to the report, on a real Slurm of two nodes; and training
-there on the copies that both have staged together.
+"""The experiment by `--profile slurm`, from a login node to the report, on a real Slurm, though a node dies meanwhile;
+and the same runs once more, trained on copies that two nodes have staged together.
 """
 
 from __future__ import annotations
@@ -16,17 +16,32 @@ from hedflow.figures.load import draw_load
 
 
 def test_from_the_login_node_to_the_report(tmp_path, monkeypatch):
-    """With nodes and walltime given on the command line; then nothing is left to do, nor in Slurm."""
+    """With nodes and walltime given on the command line; then nothing is left to do, nor in Slurm. A node that dies
+    changes nothing of what is predicted.
+    """
     project = copy_project(tmp_path / "project")
     (project.folder / "toy.yaml").write_text(yaml.safe_dump(CONFIG))
     simulate = [sys.executable, "-m", "hedflow.cli", "simulate", "world", "--cells", "40", "--drugs", "16"]
     subprocess.run(simulate, cwd=project.folder, env=project.environment, check=True)
     site = ("--profile", "slurm", "--worksteal-nodes", "2", "--worksteal-walltime", "15")
-    with cluster(2) as slurm:
+    with cluster(3) as slurm:
         monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
-        done = project.snakemake(*site)
-        assert done.returncode == 0, done.stdout
-        assert "worksteal: pool 1 (Slurm job 1): 2 nodes" in done.stdout
+        command = project.command(*site)
+        with subprocess.Popen(
+            command,
+            cwd=project.folder,
+            env=project.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            slurm.wait_for(lambda: predictions(project.folder) or process.poll() is not None, "nothing is trained", 300)
+            slurm.kill_node("n2")
+            output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, output
+        assert "worksteal: pool 1 (Slurm job 1): 2 nodes" in output
+        assert "handed out again" in output, output
+        assert "pool 2 (Slurm job" in output, output
         assert (project.folder / "results/report.html").stat().st_size > 100_000
         draw_load([], tmp_path / "none.png")
         assert (project.folder / "results/report/load.png").read_bytes() != (tmp_path / "none.png").read_bytes()

@@ -94,7 +94,7 @@ def test_a_node_of_an_allocation_that_dies(slurm: Slurm, one: Workflow):
     slurm.kill_node("n2")
     slurm.wait_for(lambda: not slurm.jobs(), "the job does not end", 300)
     output = (one.folder / "out").read_text()
-    assert "without n2, which Slurm says is gone" in output, output
+    assert "worksteal: without n2, which Slurm says is gone" in output, output
     assert "worksteal: 1 node" in output, output
     assert set(one.lines("ended")) == {str(n) for n in range(12)}, output
     one.assert_nothing_left()

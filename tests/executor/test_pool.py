@@ -12,7 +12,7 @@ import sys
 
 import pytest
 from conftest import wait_for
-from snakemake_executor_plugin_worksteal.launch import LaunchError, allocated_nodes, choose_launch
+from snakemake_executor_plugin_worksteal.launch import LaunchError, allocated_nodes, choose_launch, is_down
 from snakemake_executor_plugin_worksteal.node import Node, NodeError, find_devices, find_node, masks, memory_of_node
 
 ONE_JOB = "rule make:\n    output: 'out.txt'\n    shell: 'touch {output}'\n"
@@ -224,25 +224,43 @@ def test_launch_of_allocations(tmp_path):
         choose_launch("mpiexec -n {ranks}", 2, path)
 
 
-@pytest.mark.parametrize(("launcher", "words"), [("srun", ["--nodes=2", "--exclude=n2"]), ("mpiexec", ["-n", "2"])])
+@pytest.mark.parametrize(("launcher", "words"), [("srun", ["--nodes=2", "--exclude=n2,n4"]), ("mpiexec", ["-n", "2"])])
 def test_nodes_that_slurm_says_are_gone_are_left_out(tmp_path, launcher, words):
-    """The command for the nodes that are left, and what an MPI's own launcher is told of them."""
-    for name, text in {"sinfo": "printf 'n1 idle\\nn2 down*\\nn3 draining\\n'", "srun": "", "mpiexec": ""}.items():
+    """The command for those left, and what an MPI's launcher is told; n2 is down, n4 was taken from the job."""
+    says = {
+        "scontrol": "case $3 in 'n[1-3]') printf 'n1\\nn2\\nn3\\n';; *) printf 'n1\\nn2\\nn3\\nn4\\n';; esac",
+        "squeue": "echo 'n[1-3]'",
+        "sinfo": "echo; echo a notice of the site; printf 'n1 idle\\nn2 down*\\nn2 down*\\nn3 draining\\n'",
+        "srun": "",
+        "mpiexec": "",
+    }
+    for name, text in says.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     slurm = {
         "SLURM_JOB_ID": "1",
-        "SLURM_JOB_NUM_NODES": "3",
-        "SLURM_JOB_NODELIST": "n[1-3]",
+        "SLURM_JOB_NUM_NODES": "4",
+        "SLURM_JOB_NODELIST": "n[1-4]",
         "PATH": f"{tmp_path}:/bin",
     }
     launch = choose_launch(launcher, None, slurm)
-    assert (launch.nodes, launch.gone, launch.in_slurm) == (2, ("n2",), True)
+    assert (launch.nodes, launch.gone, launch.in_slurm) == (2, ("n2", "n4"), True)
     assert set(words) <= set(launch.prefix)
     assert launch.environment["SLURM_JOB_NODELIST"] == "n1,n3"
+    assert choose_launch(launcher, None, slurm, leave_out=False).nodes == 4
     (tmp_path / "sinfo").write_text("#!/bin/sh\nexit 1\n")
     launch = choose_launch(launcher, None, slurm)
-    assert (launch.nodes, launch.gone, launch.in_slurm, launch.environment) == (3, (), False, {})
+    assert (launch.nodes, launch.gone, launch.in_slurm, launch.environment) == (4, (), False, {})
+
+
+@pytest.mark.parametrize("state", ["down", "down*", "idle*", "down$", "allocated*", "drained", "idle~", "fail"])
+def test_states_of_nodes_that_can_run_nothing(state):
+    assert is_down(state)
+
+
+@pytest.mark.parametrize("state", ["idle", "mixed", "allocated", "draining", "failing", "allocated+", "idle#"])
+def test_states_of_nodes_that_are_up(state):
+    assert not is_down(state)
 
 
 def test_parts_of_a_node(tmp_path):

@@ -900,13 +900,14 @@ def test_a_reused_fork_finds_what_a_fresh_one_finds(make: Callable[..., Bench], 
     source = WHO + textwrap.dedent(source)
     found, pids = [], set()
     for own in range(4):
-        order = script_order(tmp_path / "script.py", source, environment={"OWN": str(own)})
+        log = str(tmp_path / f"{own}.log")
+        order = script_order(tmp_path / "script.py", source, environment={"OWN": str(own)}, log=log)
         assert order.script is not None
         given = container(tmp_path, own=own)
         numbered = replace(order, script=replace(order.script, snakemake=pickle.dumps(given)), threads=own % 2 + 1)
         result = bench.hear(bench.start(numbered))
         assert result.ok, result
-        who, text, child = result.tail.splitlines()
+        who, text, child = Path(result.log).read_text().splitlines()  # more than a result's tail holds
         pids.add(who)
         facts = json.loads(text)
         marker = f"{bench.pool}:7:{result.id}"

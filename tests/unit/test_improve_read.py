@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from csa import CELLS, Csa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hedflow import HedflowError
@@ -155,6 +155,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return bundled(Csa().write(folder / "csa"), folder / "bundle")[1]
 
 
+@settings(max_examples=25)  # each makes a bundle
 @given(
     order=st.permutations(range(24)),
     end=st.sampled_from(["\n", "\r\n"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from csa import Csa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_improve_read import bundled
 
@@ -46,6 +46,7 @@ def same(csa: Csa, bundle: Bundle, label: str, rows: Rows) -> bool:
     return all(in_bundle(bundle, part) == members(csa, f"{label}_{end}.txt") for end, part in ends.items())
 
 
+@settings(max_examples=25)  # each makes a bundle
 @given(order=st.permutations(range(24)), part=st.lists(st.integers(0, 3), min_size=24, max_size=24))
 def test_a_split_holds_the_measurements_that_its_files_name(tmp_path_factory, order, part) -> None:
     csa = Csa()

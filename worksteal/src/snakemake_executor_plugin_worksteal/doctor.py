@@ -231,6 +231,7 @@ def run_probes(launch: Launch, session: Session, folder: Path, timeout: float) -
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **launch.environment},
             start_new_session=True,
         )
     try:

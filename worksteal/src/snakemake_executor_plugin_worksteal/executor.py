@@ -207,6 +207,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         # Not at the top: Snakemake imports every plugin at every start, and while it is itself half imported.
         from .channel import ChannelError, Listener
         from .jobs import Converter
+        from .pool import without
         from .progress import Progress
         from .trace import Trace
 
@@ -234,6 +235,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
             self._pool.start()
         except (SessionError, ChannelError, BatchError, OSError, ValueError) as error:
             raise WorkflowError(f"worksteal cannot start: {error}") from None
+        if self.launch.gone:
+            self.log(f"worksteal: {without(self.launch)}", warning=True)
         self._follow_sigterm()
 
     def _make_pool(self, session: Session, listener: Listener) -> Pool | Pools:

@@ -13,9 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .session import OVERLAP
+
 AGENT = "snakemake_executor_plugin_worksteal.agent"
-# Words of Slurm for a node that can run nothing; a star after any word says that the node does not answer.
-DOWN = ("down", "fail", "error", "unknown", "powered_down")
+DOWN = ("down", "drained", "fail", "error", "unknown", "powered_down")
 ASK_S = 30.0  # how long Slurm may take to answer
 
 
@@ -67,17 +68,33 @@ def allocated_nodes(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def slurm_nodes(environment: Mapping[str, str]) -> dict[str, bool]:
-    """The nodes of an allocation of Slurm of several nodes, and whether they are up; empty where Slurm does not say."""
-    listed = environment.get("SLURM_JOB_NODELIST", "")
-    if not listed or allocated_nodes(environment) < 2:
+    """The nodes of an allocation of Slurm of several nodes, and whether they are still its and up; empty where Slurm
+    does not say.
+    """
+    if "SLURM_JOB_NODELIST" not in environment or allocated_nodes(environment) < 2:
         return {}
-    command = ["sinfo", "--noheader", "--Node", f"--nodes={listed}", "--format=%N %T"]
-    found = {}
-    with suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=True, env=dict(environment))
-        for name, state in map(str.split, said.stdout.splitlines()):
-            found[name] = not (state.endswith("*") or state in DOWN)
+    own = {name: value for name, value in environment.items() if not name.startswith(("SINFO_", "SQUEUE_"))}
+
+    def ask(*command: str) -> list[str]:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S, check=True, env=own)
+        return said.stdout.split("\n")
+
+    found: dict[str, bool] = {}
+    with suppress(OSError, subprocess.SubprocessError, ValueError):
+        names = ask("scontrol", "show", "hostnames", environment["SLURM_JOB_NODELIST"])
+        # Slurm takes a lost node from the job, for good: it may be up again, and another's.
+        still = ask("squeue", "--noheader", f"--jobs={environment['SLURM_JOB_ID']}", "--format=%N")[0].strip()
+        kept = set(ask("scontrol", "show", "hostnames", still)) if still else set()
+        lines = map(str.split, ask("sinfo", "--noheader", "--all", "--Node", f"--nodes={still}", "--format=%N %T"))
+        down = {words[0] for words in lines if len(words) == 2 and is_down(words[1])}
+        found = {name: name in kept and name not in down for name in names if name}
     return found
+
+
+def is_down(state: str) -> bool:
+    """Whether a node of which Slurm says this can run nothing; a mark after the word tells more."""
+    word = state.rstrip("*~#!%$@^-+")
+    return word in DOWN or state[len(word) :].startswith(("*", "~", "%"))
 
 
 def several_nodes(environment: Mapping[str, str]) -> str:
@@ -89,25 +106,27 @@ def several_nodes(environment: Mapping[str, str]) -> str:
     return "srun" if inside and not own.exists() else "mpiexec"
 
 
-def choose_launch(launcher: str, nodes: int | None, environment: Mapping[str, str] = os.environ) -> Launch:
-    """The launch for the settings `launcher` and `nodes`, on those nodes of an allocation that are up.
+def choose_launch(
+    launcher: str, nodes: int | None, environment: Mapping[str, str] = os.environ, *, leave_out: bool = True
+) -> Launch:
+    """The launch for the settings `launcher` and `nodes`; leave_out: only on those nodes of an allocation that are up.
 
     Raises:
         LaunchError: the launcher is missing, or one process is asked to be several nodes.
     """
     allocated = allocated_nodes(environment)
     count = nodes or allocated or 1
-    states = slurm_nodes(environment) if count > 1 else {}
-    gone = [name for name, up in states.items() if not up]
+    states = slurm_nodes(environment) if leave_out and count > 1 else {}
+    left = [name for name, up in states.items() if up]
+    gone = [name for name, up in states.items() if not up] if left else []
     changes: dict[str, str] = {}
-    if gone and len(gone) < len(states):
-        left = [name for name, up in states.items() if up]
+    if gone:
         count = min(count, len(left))
         changes = dict.fromkeys(("SLURM_JOB_NODELIST", "SLURM_NODELIST"), ",".join(left))  # what an mpiexec looks at
         changes |= dict.fromkeys(("SLURM_JOB_NUM_NODES", "SLURM_NNODES"), str(len(left)))
         changes["SLURM_TASKS_PER_NODE"] = f"1(x{len(left)})"
         # The step that had the lost node holds the others until Slurm has given up waiting for it.
-        changes["SLURM_OVERLAP"] = "1"
+        changes[OVERLAP] = "1"
     if launcher == "auto":
         launcher = "local" if count == 1 and not gone else several_nodes(environment)
     if launcher == "local":

@@ -28,7 +28,7 @@ PART = 64
 # With more open tasks than this, results are taken in bursts: each round of Snakemake's scheduler then does more.
 MANY, BURST_S = 256, 0.01
 # How long to wait for news of nodes when a pool has died for nothing, and how often to ask.
-NOTICE_S, ASK_AGAIN_S = 120.0, 2.0
+NOTICE_S, ASK_AGAIN_S = 120.0, 10.0
 # How long an orderly end may take beyond the tasks' own grace, before the launcher is killed.
 END_S = 10.0
 
@@ -86,6 +86,7 @@ class Pool:
         self.until: float | None = None  # when the allocation ends
         self.statistics: dict[str, Any] = {}
         self.deaths = 0
+        self._was_up = self._time_is_up = False
         self._listener = listener
         self._lock = threading.Lock()
         self._open: dict[int, Task] = {}
@@ -183,15 +184,15 @@ class Pool:
                         f"the pool died {fruitless} times with no job finished in between; the last time: {error}"
                     )
                 if not self._stopping:
-                    self._choose_again(wait=fruitless > 0)
-                    where = (
-                        f" without {', '.join(self.launch.gone)}, which Slurm says is gone" if self.launch.gone else ""
-                    )
                     self.client.log(
-                        f"worksteal: the pool died ({error}); it is started again{where}, and {len(self._open)} "
-                        "unfinished jobs are handed out again",
+                        f"worksteal: the pool died ({error}); it is started again, and {len(self._open)} unfinished "
+                        "jobs are handed out again",
                         warning=True,
                     )
+                    self._choose_again(wait=self._was_up and fruitless > 1)
+                if self._draining:
+                    self.withdraw()
+                    return
         except Exception as error:
             if not self._stopping:
                 self.client.broken(error)
@@ -227,27 +228,36 @@ class Pool:
 
     def _choose_again(self, *, wait: bool) -> None:
         """The next launch. wait: until Slurm has noticed that a node is gone, if it does; that can take minutes."""
-        before, deadline = self.launch.gone, time.monotonic() + NOTICE_S
-        self.launch = self.relaunch()
-        while wait and self.launch.in_slurm and self.launch.gone == before and time.monotonic() < deadline:
-            if self._stopping or self._draining:
+        before, deadline, ask_at = self.launch.gone, time.monotonic() + NOTICE_S, 0.0
+        while not (self._stopping or self._draining):
+            if time.monotonic() >= ask_at:
+                with suppress(LaunchError):  # what was found before is as good
+                    self.launch = self.relaunch()
+                ask_at = time.monotonic() + ASK_AGAIN_S
+            if self.launch.gone != before:
+                self.client.log(f"worksteal: {without(self.launch)}", warning=True)
+            if not wait or not self.launch.in_slurm or self.launch.gone != before or time.monotonic() > deadline:
                 return
-            time.sleep(ASK_AGAIN_S)
+            time.sleep(POLL_S)
             self.client.tick()
-            self.launch = self.relaunch()
 
     def _connection(self, log: Path) -> Channel | None:
         """The channel to the first agent of this life, or None if the pool is stopped first."""
         assert self._process is not None
+        look_at = time.monotonic() + ASK_AGAIN_S
         while not self._stopping:
             channel = self._listener.accept(POLL_S)
             self.client.tick()
+            if self.deaths and self.launch.in_slurm and time.monotonic() >= look_at:
+                self._see_nodes()
+                look_at = time.monotonic() + ASK_AGAIN_S
             if channel is not None:
                 hello = self._hello(channel)
                 if hello is not None:
                     # Every agent has read it; the secret need not lie there any longer.
                     (self.folder / FILE).unlink(missing_ok=True)
                     self._check_world(hello)
+                    self._was_up = True
                     self.client.started(hello)
                     return channel
                 channel.close()
@@ -255,6 +265,12 @@ class Pool:
             if status is not None:
                 raise ChannelError(f"the launcher {self.launch.name} ended with status {status} before the pool was up")
         return None
+
+    def _see_nodes(self) -> None:
+        """A launcher may wait long for a node that is gone. ChannelError if Slurm has noticed by now."""
+        with suppress(LaunchError):
+            if (found := self.relaunch()).gone != self.launch.gone:
+                raise ChannelError(f"it cannot come up, {without(found)}")
 
     def _hello(self, channel: Channel) -> list[dict[str, Any]] | None:
         """The nodes of a pool that says hello; None if it is one that was given up, or says nothing."""
@@ -313,6 +329,7 @@ class Pool:
                 tasks = [self._open.pop(number) for number in content[0] if number in self._open]
             self.client.withdrawn(tasks, begun=self._may_have_begun, late=content[1])
         elif kind == "time":
+            self._time_is_up = True
             self.client.time_up(content[0])
         elif kind == "impossible":
             with self._lock:
@@ -327,6 +344,10 @@ class Pool:
     def _finish(self, result: Result) -> None:
         with self._lock:
             task = self._open.pop(result.id, None)
+        if result.told and result.status is None and not (self._draining or self._stopping or self._time_is_up):
+            # Nobody has told it to end, nor does anybody end the pool: it has failed like any other.
+            result.told, result.signal = False, result.signal or signal.SIGTERM
+            result.reason = result.reason or "was ended by a SIGTERM that the pool did not send"
         if task is not None:  # else it has been reported before, by an agent that died since
             self.client.finished(task, result)
 
@@ -389,6 +410,13 @@ class Pool:
                 "worksteal: not every node has said that its tasks are ended; a task may still run there for a moment",
                 warning=True,
             )
+
+
+def without(launch: Launch) -> str:
+    """Which nodes are left out, for people."""
+    gone = launch.gone
+    named = ", ".join(gone[:4]) + (f" and {len(gone) - 4} more" if len(gone) > 4 else "")
+    return f"without {named}, which Slurm says {'is' if len(gone) == 1 else 'are'} gone" if gone else "with all nodes"
 
 
 def batched(items: Iterable[Task], size: int) -> Iterator[list[Task]]:

@@ -31,6 +31,7 @@ HOST_VARIABLES = (
     "PBS_",
 )
 # Variables of one process of one MPI launch: never given to a task, whose own MPI would take them for its own.
+OVERLAP = "SLURM_OVERLAP"  # is for the launch alone, where a node is left out
 LAUNCH_VARIABLES = (
     "PMI_",
     "PMIX_",
@@ -145,6 +146,7 @@ def task_environment(own: Mapping[str, str], given: Mapping[str, str], *, same_m
     """What tasks get: Snakemake's environment (`given`), but on another machine what belongs to a host from there
     (`own`).
     """
+    own = {name: value for name, value in own.items() if name != OVERLAP}
     environment = {name: value for name, value in given.items() if not name.startswith(LAUNCH_VARIABLES)}
     if not same_machine:
         environment = {name: value for name, value in environment.items() if not name.startswith(HOST_VARIABLES)}

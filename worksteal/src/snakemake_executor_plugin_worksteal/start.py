@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
             environment = environment_after(session.preamble, environment)
             # Jobs are to have it too; only this job's agents read this file.
             replace(session, environment=environment).write(folder)
-        launch = choose_launch(session.launcher, session.nodes, environment)
+        launch = choose_launch(session.launcher, session.nodes, environment, leave_out=False)
     except (SessionError, LaunchError, PreambleError) as error:
         sys.exit(f"worksteal: {error}")
     until = end_of_allocation(environment, session.walltime_s)

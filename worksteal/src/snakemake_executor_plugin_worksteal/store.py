@@ -104,7 +104,7 @@ class Store:
                 continue
             sync(self.folder)
             fcntl.flock(lock, fcntl.LOCK_SH)
-            if not os.fstat(lock).st_nlink:  # between the two locks there is none: another pool that ends may remove it
+            if not is_at(lock, entry):  # between the two locks there is none: another pool that ends may remove it
                 raise StagingError(f"{entry} was removed as it was finished, by another pool that ended")
             self._held[entry] = os.dup(lock)
             return entry / str(record["name"])
@@ -293,6 +293,14 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def is_at(opened: int, folder: Path) -> bool:
+    """Whether an open folder has this name (still)."""
+    try:
+        return os.path.samestat(os.fstat(opened), os.stat(folder))
+    except FileNotFoundError:
+        return False
+
+
 def _lock(folder: Path, how: int) -> int | None:
     """Lock a folder; a file descriptor, or None if it is locked by others, gone, or another one by now."""
     try:
@@ -301,9 +309,9 @@ def _lock(folder: Path, how: int) -> int | None:
         return None
     try:
         fcntl.flock(opened, how)
-        if os.path.samestat(os.fstat(opened), os.stat(folder)):
+        if is_at(opened, folder):
             return opened
-    except (BlockingIOError, FileNotFoundError):
+    except BlockingIOError:
         pass
     os.close(opened)
     return None

@@ -90,7 +90,7 @@ class Tender:
         self._post_guard()
 
     def _note_term(self, number: int, frame: Any) -> None:
-        self.term_at = time.monotonic()
+        self.term_at = time.time()
 
     def _listen_to_signals(self, bell: int) -> None:
         """SIGCHLD rings the bell; what a terminal or a batch system sends is the agent's to decide on.
@@ -551,7 +551,8 @@ class Tender:
                 reason = (reason or "a process of it was killed by SIGKILL") + "; probably out of memory"
             result.reason, self.memory_kills = reason, count
         ending = self.abandoned or self.closing
-        if ending or task.saving or time.monotonic() < self.term_at + ANSWER_S:
+        signalled = not result.reason and result.started <= self.term_at and time.time() < self.term_at + ANSWER_S
+        if ending or task.saving or signalled:
             result.told = True
             if code == 0 and not ending:
                 result.reason = ""
