@@ -202,6 +202,31 @@ def test_snakemake_gone_while_the_pool_starts(workflow):
     workflow.assert_nothing_left(patience=60)
 
 
+def test_a_slow_node_does_less(one):
+    """What waits at a node that takes thirty times as long, that which runs the first job, is stolen by the others."""
+    one.pool = ("--worksteal-launcher", "mpiexec", "--worksteal-nodes", "4", "--worksteal-slots", "1")
+    one.write(
+        "job.sh",
+        """
+        mkdir first 2>/dev/null && echo $WORKSTEAL_POOL > first/pool
+        case $WORKSTEAL_POOL in "$(cat first/pool)") sleep 3; echo slow;; *) sleep 0.1; echo fast;; esac >> ended
+        """,
+    )
+    one.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(40))
+        rule make:
+            output: "{n}.txt"
+            shell: "bash job.sh; touch {output}"
+        """,
+    )
+    one.run()
+    assert len(one.lines("ended")) == 40
+    assert 1 <= one.lines("ended").count("slow") <= 4
+
+
 def test_launch_of_allocations(tmp_path):
     """Nodes are counted from what Slurm and PBS say; the launcher is chosen from that."""
     assert allocated_nodes({}) == 0
