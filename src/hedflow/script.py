@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from hedflow import HedflowError
+from hedflow.files import remove_partial
 
 
 @contextmanager
 def job(snakemake: Any) -> Iterator[None]:
     """Send what the script prints to the rule's log; end with one sentence where the user can mend it."""
     with Path(snakemake.log[0]).open("w", encoding="utf-8", buffering=1) as log:
+        for path in snakemake.output:
+            remove_partial(path)
         try:
             with redirect_stdout(log), redirect_stderr(log):
                 yield

@@ -21,6 +21,7 @@ from hedflow.files import (
     atomic,
     digest,
     read_json,
+    remove_partial,
     sha256,
     write_json,
     write_npy,
@@ -100,6 +101,9 @@ def test_sigkill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     assert all(name.startswith(f".{path.name}.") for name in left)
     write_text(path, "new\n")
     assert path.read_text() == "new\n"
+    (tmp_path / "other").write_text("")
+    remove_partial(path)  # as the next job does that makes it
+    assert names(tmp_path) == ["other", path.name]
 
 
 def test_success_replaces_and_leaves_no_temporary(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import sys
 from types import SimpleNamespace
 from hedflow import HedflowError
 from hedflow.script import job
-with job(SimpleNamespace(log=[sys.argv[1]])):
+with job(SimpleNamespace(log=[sys.argv[1]], output=[])):
     print("a line")
     print("a warning", file=sys.stderr)
     BODY
