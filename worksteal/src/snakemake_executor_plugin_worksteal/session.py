@@ -30,8 +30,8 @@ HOST_VARIABLES = (
     "SLURM_",
     "PBS_",
 )
-# Variables of one process of one MPI launch: never given to a task, whose own MPI would take them for its own.
 OVERLAP = "SLURM_OVERLAP"  # is for the launch alone, where a node is left out
+# Variables of one process of one MPI launch: never given to a task, whose own MPI would take them for its own.
 LAUNCH_VARIABLES = (
     "PMI_",
     "PMIX_",
