@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ from hedflow.integrate import Integrated, integrate
 from hedflow.registry import identity_files, needed_files, read_registry, source_files
 from hedflow.retrieve import retrieve
 from hedflow.simulate import World, simulate_world
+
+# Whoever starts the tests in the background (nohup, `&` in a script) has them ignore these, and all that tests start
+# inherits that: Ctrl-C would then reach nobody, and tests of it wait for ever.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 settings.register_profile("untimed", deadline=None)  # machines are shared: no test is timed
 settings.load_profile("untimed")

@@ -38,8 +38,9 @@ HEARD_S = 0.001
 ANSWER_S = 60.0
 MOST_TRIES = 2  # to begin a task in another fork if the first died before it had heard of it
 MOST_OUTPUTS = 64  # empty files that are kept for the output of commands
-# How long results are gathered while there is work at hand: each message wakes the agent.
-GATHER_S = 0.005
+# How long results of tasks that took less than the second are gathered while there is work at hand: each message wakes
+# the agent. Longer tasks gain nothing by it, and wait for what follows them.
+GATHER_S, GATHER_BELOW_S = 0.005, 0.02
 
 
 @dataclass(slots=True)
@@ -681,7 +682,8 @@ class Tender:
                 result.successor, order, key = waiting.popleft()
         self.note(result.as_dict())
         self.gathered.append(result)
-        more = task.kind is not None and result.successor is not None and self.ahead.get(task.kind)
+        brief = result.successor is not None and result.ended - result.started < GATHER_BELOW_S
+        more = brief and task.kind is not None and self.ahead.get(task.kind)
         self.tell_at = min(self.tell_at, time.monotonic() + (GATHER_S if more else 0))
         if task.moved:
             assert result.successor is not None
