@@ -177,13 +177,22 @@ def test_tasks_at_hand_begin_when_others_end_and_come_back_if_they_do_not() -> N
 
 
 def test_the_last_tasks_and_those_that_do_not_suit_are_not_taken_ahead() -> None:
-    core = Core(0, [Capacity(2)])
-    core.submit(0.0, [Task(number, priority=number == 6) for number in range(8)])
+    core = Core(0, [Capacity(2)] * 2)
+    for number in (6, 0, 1, 2, 3, 4, 5, 7):  # a few at a time, which stay here
+        core.submit(0.0, [Task(number, priority=number == 6)])
     assert started(core.drain()) == [6, 0]
     assert core.take_ahead(0.0, lambda task: task.id != 1, 5) == [], (
         "the first in line does not suit, and nothing passes it"
     )
     assert [task.id for task in core.take_ahead(0.0, lambda task: True, 9)] == [1, 2, 3, 4], "two are left for thieves"
+
+
+def test_where_there_are_no_thieves_all_tasks_are_taken_ahead() -> None:
+    core = Core(0, [Capacity(2)])
+    core.submit(0.0, [Task(number) for number in range(5)])
+    assert started(core.drain()) == [0, 1]
+    assert [task.id for task in core.take_ahead(0.0, lambda task: True, 9)] == [2, 3, 4]
+    assert core.queued == 0
 
 
 def test_a_withdraw_calls_back_what_is_at_hand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import random
@@ -11,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -19,8 +20,10 @@ _RESET_PEAK = b"5"  # to /proc/self/clear_refs: the peak of the resident memory 
 PEAK_SLACK_KB = 1024  # a peak that rose by less is left as it is: to reset it takes as long as all the rest
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 _SIGNALS = frozenset(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
-# Of /proc/self/status: threads, and masks of the signals that are ignored and caught
+_STATUS, _STATUS_MOST = "/proc/self/status", 1 << 16  # bytes
+# Of that: threads, and masks of the signals that are ignored and caught
 _STATE = re.compile(rb"Threads:\s(\d+)\n.*SigIgn:\s(\w+)\nSigCgt:\s(\w+)\n", re.DOTALL)
+_getsignal = inspect.unwrap(signal.getsignal)  # without making an enumeration's member of what it finds
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
@@ -29,8 +32,16 @@ def state() -> tuple[int, set[int]]:
 
     C libraries set handlers too.
     """
-    with open("/proc/self/status", "rb", buffering=0) as file:
-        found = _STATE.search(file.readall())
+    file = os.open(_STATUS, os.O_RDONLY)
+    try:
+        return _state_in(file, bytearray(_STATUS_MOST))
+    finally:
+        os.close(file)
+
+
+def _state_in(file: int, space: bytearray) -> tuple[int, set[int]]:
+    """The same from the open file, in one call."""
+    found = _STATE.search(space, 0, os.preadv(file, [space], 0))
     assert found is not None
     threads, ignored, caught = found.groups()
     either = int(ignored, 16) | int(caught, 16)
@@ -49,7 +60,7 @@ class Birth:
     open_streams opens the standard streams.
 
     A process that has slept finds its caches cold, and anything it does takes ten times as long: what is
-    done between two scripts is therefore little, and /proc is read once.
+    done between two scripts is therefore little, and /proc is read once, from a file that stays open.
     """
 
     def __init__(
@@ -61,17 +72,20 @@ class Birth:
     ) -> None:
         self.pid = os.getpid()
         self.folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        self.status, self.space = os.open(_STATUS, os.O_RDONLY), bytearray(_STATUS_MOST)
         self.null, self.outputs = null, outputs
         self.runs = 0
-        self.descriptors = {number: _file(number) for number in (channel, null, *outputs, self.folder)}
+        self.descriptors = {number: _file(number) for number in (channel, null, *outputs, self.folder, self.status)}
         self.environ, self.environb = os.environ, os.environb  # two views of the same
         self.variables = dict(os.environb)
+        self.given: dict[bytes, bytes] = {}
+        self.left = self.variables  # the variables that the last script was given
         self.zone = time.tzname
         self.path, self.paths = sys.path, list(sys.path)
         self.umask = os.umask(0)
         os.umask(self.umask)
         self.kernels = self.signals = state()[1]
-        self.handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
+        self.handlers: dict[int, Any] = {number: _getsignal(number) for number in _SIGNALS}
         self.hooks = sys.excepthook, sys.unraisablehook
         self.loggers, self.level = list(logging.root.handlers), logging.root.level
         self.open_streams = open_streams
@@ -100,12 +114,12 @@ class Birth:
 
         Standard streams must have been flushed before.
         """
-        if os.getpid() != self.pid or not _is_childless():
+        if os.getpid() != self.pid or not _is_childless() or not all(map(self._is_ours, self.descriptors)):
             return False
-        count, self.signals = state()
+        count, self.signals = _state_in(self.status, self.space)
         if count > 1 and not _threads() <= self.threads:
             return False
-        return _nature() == self.nature and all(map(self._is_ours, self.descriptors))
+        return _nature() == self.nature
 
     def usage(self) -> tuple[float, float]:
         """Peak of the resident memory (MB) and CPU seconds since the last call, children that have ended included."""
@@ -119,7 +133,7 @@ class Birth:
             signal.setitimer(timer, 0)
         for number in self.signals | self.kernels:  # of the others, the kernel has none
             handler = self.handlers[number]
-            if signal.getsignal(number) != handler:
+            if _getsignal(number) != handler:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
             elif number not in self.kernels:  # a C library's
                 signal.signal(number, signal.SIG_DFL)
@@ -158,14 +172,19 @@ class Birth:
         """The environment of the next order, and streams that are as it wants them."""
         vars(os)["environ"] = self.environ  # a script may have put another object there
         # What it keeps, in bytes: to ask it for each of them takes longer than the rest.
-        found: dict[bytes, bytes] = vars(self.environb)["_data"].copy()
+        found: dict[bytes, bytes] = vars(self.environb)["_data"]
         given = {os.fsencode(name): os.fsencode(value) for name, value in changes.items()}
         wanted = {**self.variables, **given}
-        for name in found.keys() - wanted.keys():
-            del self.environb[name]
+        zone = found.get(b"TZ")
+        differ: Iterable[tuple[bytes, bytes]] = ()
+        if found != self.left or given.keys() != self.given.keys():
+            for name in found.keys() - wanted.keys():
+                del self.environb[name]
+            differ = wanted.items() - found.items()
         # The order's own always: a script may have set one past Python (os.putenv, C), where it is not seen.
-        self.environb.update({*given.items(), *(wanted.items() - found.items())})
-        if found.get(b"TZ") != wanted.get(b"TZ") or time.tzname != self.zone:
+        self.environb.update((*differ, *given.items()))
+        self.given, self.left = given, wanted
+        if zone != wanted.get(b"TZ") or time.tzname != self.zone:
             time.tzset()
         direct = bool(os.environ.get("PYTHONUNBUFFERED"))
         if _streams() != self.streams or getattr(sys.stdout, "write_through", False) != direct:

@@ -251,11 +251,12 @@ class Core:
     def take_ahead(self, now: float, suits: Callable[[Task], bool], most: int) -> list[Task]:
         """Tasks that the driver may have at hand, to start one itself the moment a task that needs just the same ends.
 
-        They are the first in line, as far as they suit, and none of the last that wait: these are for thieves. The
-        driver gives them back (`put_back`) if they do not begin soon.
+        They are the first in line, as far as they suit, and none of the last that wait: these are for thieves, where
+        there are any. The driver gives them back (`put_back`) if they do not begin soon.
         """
         taken: list[Task] = []
-        while len(taken) < most and len(self._waiting) > self._patience:
+        kept = self._patience if len(self._alive) > 1 else 0
+        while len(taken) < most and len(self._waiting) > kept:
             task = self._waiting.take_first(lambda task: suits(task) and not self._is_late(now, task))
             if task is None:
                 break

@@ -81,7 +81,8 @@ class Tender:
         self.memory_kills = processes.memory_kills()
         self.counted_at = time.monotonic()
         self.base = dict(os.environ)
-        self.own = set(processes.children(os.getpid()))  # what preloaded modules have started
+        self.children = processes.OwnChildren()
+        self.own = set(self.children.pids())  # what preloaded modules have started
         self.bell, bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.alarm = (self.bell, bell)
         self.term_at = -math.inf
@@ -407,7 +408,7 @@ class Tender:
             signal.set_wakeup_fd(-1)
             mine = {self.wire.fileno(), self.journal, self.guard_pipe, self.null, *self.alarm}
             mine |= {task.output for task in self.tasks.values()} | set(self.outputs)
-            mine |= self.forks.descriptors()
+            mine |= self.forks.descriptors() | self.children.descriptors
             mine.update(*(task.fork.descriptors() for task in self.tasks.values() if task.fork))
             for descriptor in mine - {-1}:
                 os.close(descriptor)
@@ -591,7 +592,7 @@ class Tender:
             known.add(task.pid)  # it may stay
         alone = task.ended and len(self.tasks) == 1
         strays, unclear = [], False
-        for pid in processes.children(os.getpid()):
+        for pid in self.children.pids():
             if pid in known:
                 continue
             marker = None if alone else processes.variable(pid, processes.TASK)

@@ -186,6 +186,7 @@ def _stay(order: Order, changes: dict[str, str], code: bytes, birth: Birth, chan
     """
     script, stays, threads = order.script, True, 0
     assert script is not None
+    gc.freeze()  # what there is by now need not be looked through after each script
     while True:
         birth.environment(changes)
         _mark()
