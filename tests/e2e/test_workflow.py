@@ -35,6 +35,10 @@ def test_the_first_run_makes_a_report_that_opens_with_the_answer(finished):
     assert numbers["low"]["lower"] < numbers["low"]["difference"] < numbers["low"]["upper"]
 
 
+def test_a_bare_snakemake_runs_in_a_pool_without_mpi(finished):
+    assert "launcher: one process, no MPI" in (finished.folder / "first.log").read_text()
+
+
 def test_summary_prints_the_report_and_three_numbers(finished):
     command = [sys.executable, "-m", "hedflow.cli", "summary"]
     done = subprocess.run(

@@ -194,6 +194,43 @@ def test_on_a_login_node_the_nodes_are_not_tried(examine, tmp_path, monkeypatch)
     assert "launcher" not in found
 
 
+def test_what_a_batch_job_does_before_its_agents_is_done(examine, tmp_path, monkeypatch):
+    (tmp_path / "nodes").write_text("one\n")
+    monkeypatch.setenv("PBS_NODEFILE", str(tmp_path / "nodes"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ours").write_text('#!/bin/sh\nexec "$@"\n')
+    (tmp_path / "bin" / "ours").chmod(0o755)
+    given = ("--submit", "pbs", "--walltime", "10", "--account", "us", "--queue", "debug", "--launcher", "ours")
+    before = dict(os.environ)
+    try:
+        assert "'ours' is not on PATH" in examine(*given)["launcher"][1]
+        found = examine(*given, "--preamble", f"echo loading; export PATH={tmp_path}/bin:$PATH")
+        assert found["preamble"][0] == found["launcher"][0] == found["pool"][0] == "ok", found
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    state, text = examine(*given, "--preamble", "false")["preamble"]
+    assert state == "failed"
+    assert "the preamble 'false' failed on" in text
+
+
+def test_without_mpi4py_a_login_node_does_not_serve_several_nodes(tmp_path):
+    """Said before anything waits in a queue, by the examination and by the run."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['mpi4py'] = None\n")
+    for name in ("sbatch", "squeue", "scancel", "sacct", "sinfo", "scontrol"):
+        (tmp_path / name).symlink_to("/bin/false")
+    (tmp_path / "Snakefile").write_text("rule make:\n    output: 'out'\n    shell: 'touch {output}'\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    doctors = ["snakemake_executor_plugin_worksteal.cli", "doctor", "--submit", "slurm", "--nodes", "2"]
+    runs = ["snakemake", "--executor", "worksteal", "--worksteal-submit", "slurm", "--worksteal-nodes", "2", "-j1"]
+    for command in (doctors, [*runs, "--worksteal-walltime", "5"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "pip install 'snakemake-executor-plugin-worksteal[mpi]'" in done.stdout + done.stderr
+
+
 def test_lines_for_people(tmp_path):
     """One a check, and a sum; the exit status says whether one failed."""
     command = [sys.executable, "-m", "snakemake_executor_plugin_worksteal.cli", "doctor", "--launcher", "false"]

@@ -124,6 +124,43 @@ def test_what_changes_is_staged_anew(one):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
+def test_software_is_unpacked_once_more_for_nodes_whose_disk_is_full(tmp_path):
+    """In the run's folder, which all nodes see; it goes with the pool."""
+    workflow = Workflow(
+        tmp_path, ("--worksteal-launcher", "mpiexec", "--worksteal-nodes", "2", "--worksteal-slots", "1")
+    )
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "0.txt", "1.txt"
+        rule make:
+            output: "{n}.txt"
+            params: other=lambda wildcards: 1 - int(wildcards.n)
+            shell:  # each waits for the other: one on each node
+                "$WORKSTEAL_SOFTWARE/bin/tool > {output} && touch {wildcards.n}.begun && "
+                "until [ -e {params.other}.begun ]; do sleep 0.05; done"
+        """,
+    )
+    workflow.write("bin/tool", "#!/bin/sh\necho $0\n").chmod(0o755)
+    workflow.write("bin/more", "more\n" * 100_000)
+    subprocess.run(["tar", "-C", workflow.folder, "--zstd", "-cf", workflow.folder / "env.tar.zst", "bin"], check=True)
+    disks = workflow.folder / "disks"
+    (disks / "1").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "small", disks / "1"], check=True)
+    try:
+        given = ("--worksteal-stage-dir", f"{disks}/{{rank}}", "--worksteal-stage-software", "env.tar.zst")
+        output = workflow.run(*given)
+    finally:
+        subprocess.run(["umount", disks / "1"], check=True)
+    assert "env.tar.zst is not staged on 1 of 2 nodes" in output
+    assert "jobs there read it unpacked in the run folder" in output
+    tools = [Path(workflow.lines(f"{n}.txt")[0]) for n in range(2)]
+    assert sorted(tool.is_relative_to(disks) for tool in tools) == [False, True]
+    assert not any(tool.exists() for tool in tools)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
 def test_jobs_read_the_original_where_the_disk_is_full(tmp_path):
     workflow = Workflow(
         tmp_path, ("--worksteal-launcher", "mpiexec", "--worksteal-nodes", "3", "--worksteal-slots", "1")

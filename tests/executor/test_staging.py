@@ -176,6 +176,20 @@ def archive(path: Path, names: dict[str, str]) -> Path:
     return path
 
 
+def test_a_launcher_of_another_mpi_is_noticed(source: Path, tmp_path: Path) -> None:
+    """Each process would be alone in its world, and read all by itself."""
+    done = subprocess.run(
+        [*COMMAND, source, tmp_path / "node"],
+        env={**os.environ, "OMPI_COMM_WORLD_SIZE": "2"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "one of 2 processes of a launcher is alone in its MPI world: mpi4py uses another MPI" in done.stderr
+    assert not (tmp_path / "node").exists()
+
+
 def test_an_archive_is_unpacked_on_each_node(tmp_path: Path) -> None:
     software = archive(tmp_path / "env.tar.zst", {"env/locked/a.txt": "a" * 100_000, "env/bin/b": "b"})
     for new in (2, 0):

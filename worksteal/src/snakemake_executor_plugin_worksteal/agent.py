@@ -93,7 +93,7 @@ class Agent:
         self.slots: dict[int, tuple[tuple[int, ...], tuple[int, ...], Kind | None]] = {}
         self.environment = masks(self.node, ())  # of a task without a device
         self.ahead = Ahead(self.core, runners, self.environment)
-        self.stages = Stages(session, transport, [node.host for node in self.nodes], self._log)
+        self.stages = Stages(session, folder, transport, [node.host for node in self.nodes], self._log)
         self.ending: bool | None = None  # None: no; else whether tasks are killed
         self.statistics: dict[int, dict[str, Any]] = {}
         self._pause = SHORTEST_S

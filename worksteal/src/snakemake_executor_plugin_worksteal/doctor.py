@@ -36,6 +36,7 @@ from .profiles import ProfileError, check_profiles, profile_file, settings_of, s
 from .session import Session, SessionError, make_secret, parse_variables, remove_socket
 from .settings import ExecutorSettings
 from .stages import AUTO
+from .start import PreambleError, environment_after
 from .trial import reachable, run_trial
 
 PROBE = f"{__package__}.probe"
@@ -51,6 +52,11 @@ GIVEN: dict[str, type] = {
     "address": str,
     "stage_dir": str,
     "folder": Path,
+    "submit": str,
+    "account": str,
+    "queue": str,
+    "walltime": str,
+    "preamble": str,
 }
 
 
@@ -100,10 +106,21 @@ def examine(given: argparse.Namespace) -> Iterator[Finding]:
     if batch.state != OK:
         return
     if submit != "no" and not allocated_nodes():
+        if (settings.nodes or 1) > 1 and not settings.preamble:  # which may bring it
+            yield mpi4py_library()
         how = "qsub -I" if submit == "pbs" else "salloc"
         text = f"not tried: get an allocation of 2 nodes and give this command in it ({how})"
         yield Finding("nodes", WARNING, text)
         return
+    if submit != "no" and settings.preamble:
+        try:
+            after = environment_after(settings.preamble, dict(os.environ))
+        except PreambleError as error:
+            yield Finding("preamble", FAILED, f"{error}; what it printed stands above")
+            return
+        os.environ.clear()
+        os.environ.update(after)
+        yield Finding("preamble", OK, settings.preamble)
     try:
         launch = choose_launch(settings.launcher or "auto", settings.nodes)
     except LaunchError as error:

@@ -24,7 +24,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from .allocation import seconds_of
 from .batch import BatchError, batch_system, wish_of
-from .launch import Launch, LaunchError, allocated_nodes, choose_launch
+from .launch import Launch, LaunchError, allocated_nodes, choose_launch, need_mpi4py
 from .node import NodeError, find_devices
 from .pieces import Pieces, next_piece
 from .profiles import ProfileError, check_profiles, given_profiles
@@ -89,6 +89,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
             if self.submits:
                 self.wish = wish_of(self.settings, self.walltime_s)
                 self.launch = Launch(self.settings.submit, self.wish.nodes, ("submit",))
+                if self.wish.nodes > 1 and not self.settings.preamble:  # which may bring it
+                    need_mpi4py(f"a pool of {self.wish.nodes} nodes")
             else:
                 self.launch = self._choose_launch()
             find_devices(self.settings.devices or "auto")

@@ -13,17 +13,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .launch import Launch, allocated_nodes
+from .launch import OTHER_MPI, Launch, allocated_nodes
 from .probe import Report
 from .stages import SHARED
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 COMMANDS = {"slurm": ("sbatch", "squeue", "scancel"), "pbs": ("qsub", "qstat", "qdel")}
 LEAST_MB = 1024  # of free space on the node's disk
-OTHER_MPI = (
-    "mpi4py uses another MPI than the launcher: use the launcher of mpi4py's MPI, or point mpi4py to the launcher's "
-    "(variables MPI4PY_MPIABI and MPI4PY_LIBMPI), or build it there (pip install --no-binary mpi4py mpi4py)"
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,10 @@ from .session import OVERLAP
 AGENT = "snakemake_executor_plugin_worksteal.agent"
 DOWN = ("down", "drained", "fail", "error", "unknown", "powered_down")
 ASK_S = 30.0  # how long Slurm may take to answer
+OTHER_MPI = (
+    "mpi4py uses another MPI than the launcher: use the launcher of mpi4py's MPI, or point mpi4py to the launcher's "
+    "(variables MPI4PY_MPIABI and MPI4PY_LIBMPI), or build it there (pip install --no-binary mpi4py mpi4py)"
+)
 
 
 class LaunchError(Exception):
@@ -106,6 +110,15 @@ def several_nodes(environment: Mapping[str, str]) -> str:
     return "srun" if inside and not own.exists() else "mpiexec"
 
 
+def need_mpi4py(who: str) -> None:
+    """LaunchError if this Python has no mpi4py."""
+    if importlib.util.find_spec("mpi4py") is None:
+        raise LaunchError(
+            f"{who} needs mpi4py in {sys.executable}: "
+            "pip install 'snakemake-executor-plugin-worksteal[mpi]', or mpi4py built against the site's MPI"
+        )
+
+
 def choose_launch(
     launcher: str, nodes: int | None, environment: Mapping[str, str] = os.environ, *, leave_out: bool = True
 ) -> Launch:
@@ -157,9 +170,5 @@ def choose_launch(
             "(pip install 'snakemake-executor-plugin-worksteal[mpi]'), load the site's module, or set another launcher "
             "(--worksteal-launcher)"
         )
-    if importlib.util.find_spec("mpi4py") is None:
-        raise LaunchError(
-            f"launcher {prefix[0]!r} needs mpi4py in {sys.executable}: "
-            "pip install 'snakemake-executor-plugin-worksteal[mpi]', or mpi4py built against the site's MPI"
-        )
+    need_mpi4py(f"launcher {prefix[0]!r}")
     return Launch(Path(prefix[0]).name, count, (program, *prefix[1:]), changes, tuple(gone), bool(states))

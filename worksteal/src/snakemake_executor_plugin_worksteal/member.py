@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from .link import Link
 from .pool import tail
 from .queue import entry
 from .session import FILE, journals
+from .start import REFUSED
 from .tasks import Task
 
 # submitting: the batch system is being asked. queued: it has the job. up: the agents have said hello. leaving: they are
@@ -134,6 +136,12 @@ class Member:
         places = (self.folder / "launcher.err", self.folder / "launcher.out", work / f"{self.number}.out")
         words = [text for text in map(tail, places) if text and text != "_PSI_J_LAUNCHER_DONE"]
         return f"; it printed: {words[0]}" if words else ""
+
+    def refusal(self) -> str:
+        """Why its job has started no agents, if it knows; "" else."""
+        with suppress(OSError):
+            return (self.folder / REFUSED).read_text()
+        return ""
 
     def tidy(self) -> None:
         """After an orderly end: what nobody needs any more."""

@@ -602,6 +602,8 @@ class Pools:
         """A pool has ended that was not to."""
         self.deaths += 1
         self.client.event("pool died", member.base, time.time(), {"error": member.why})
+        if (why := member.refusal()) and not any(other.nodes for other in self._members):
+            raise PoolError(f"{member.name} has started no agents, and another would not either: {why}")
         said = member.said(self.system.work)
         how = "has ended" if member.nodes else "has ended before its agents were up"
         self._last_words = f"{member.name} {how}: {member.why}{said}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from .archive import unpack
 from .listing import ARCHIVES, Listing, StagingError, list_source
 from .peers import fill_in
 from .session import Session
@@ -42,6 +44,8 @@ SHARED = {
     "pvfs2",
     "afs",
     "dvs",
+    "fuse.dfuse",
+    "fuse.glusterfs",
     "9p",
     "panfs",
     "wekafs",
@@ -52,8 +56,14 @@ STAGED, SOFTWARE = "WORKSTEAL_STAGED", "WORKSTEAL_SOFTWARE"
 class Stages:
     """What is staged on a node, by one agent or several of the node."""
 
-    def __init__(self, session: Session, transport: Transport, hosts: list[str], warn: Callable[[str], None]) -> None:
-        """hosts: of all agents. warn: tells Snakemake's user a sentence. A collective call."""
+    def __init__(
+        self, session: Session, folder: Path, transport: Transport, hosts: list[str], warn: Callable[[str], None]
+    ) -> None:
+        """folder: of the session, which all nodes see. hosts: of all agents. warn: tells Snakemake's user a sentence.
+        A collective call.
+        """
+        self._folder = folder
+        self._unpacked: Path | None = None
         self._transport = transport
         self._warn = warn
         self._software = session.software
@@ -116,12 +126,26 @@ class Stages:
                 self._warn(str(found))
             return None
         outcome = self.stage(found)
-        # Without a copy, a folder can be used where it is; an archive cannot.
-        local = self._local.pop(found.source, "" if found.unpack else found.source)
-        if local:
-            self.environment[SOFTWARE] = local
+        local = self._local.pop(found.source, "")
+        # Without a copy, a folder can be used where it is; an archive has to be unpacked first, where all nodes see it.
+        elsewhere = found.source
+        if found.unpack and not all(self._transport.gather(bool(local))):
+            elsewhere = self._transport.gather(self._unpack(found) if self._transport.rank == 0 else "")[0]
+        if local or elsewhere:
+            self.environment[SOFTWARE] = local or elsewhere
         self._tell_tasks()
         return outcome
+
+    def _unpack(self, listing: Listing) -> str:
+        """At the root: unpack an archive in the folder that all nodes share; "" if that cannot be done."""
+        self._unpacked = self._folder / "software"
+        try:
+            shutil.rmtree(self._unpacked, ignore_errors=True)  # of a pool that was killed
+            unpack(Path(listing.source), self._unpacked)
+        except (StagingError, OSError) as error:
+            self._warn(f"{listing.source} cannot be unpacked in {self._folder} either ({error}): jobs go without it")
+            return ""
+        return str(self._unpacked)
 
     def stage(self, listing: Listing) -> Outcome | None:
         """Stage what a listing shows; what came of it, at the agent of each node that does the work. A collective
@@ -136,7 +160,8 @@ class Stages:
                 hosts = ", ".join(f"{each.host} ({each.problem})" for each in failed[:3])
                 self._warn(
                     f"{listing.source} is not staged on {len(failed)} of {len(outcomes)} nodes: {hosts}"
-                    f"{', ...' if len(failed) > 3 else ''}; jobs there read it where it is"
+                    f"{', ...' if len(failed) > 3 else ''}; jobs there read it "
+                    f"{'unpacked in the run folder' if listing.unpack else 'where it is'}"
                 )
         local = self._here.share(outcome.local if outcome else "")
         if local and isinstance(self._store, Store):
@@ -160,6 +185,8 @@ class Stages:
         if isinstance(self._store, Store):
             with suppress(OSError):
                 self._store.release(remove=remove)
+        if remove and self._unpacked is not None:
+            shutil.rmtree(self._unpacked, ignore_errors=True)
 
 
 def file_system(path: str | Path, mounts: Iterable[tuple[str, str]] | None = None) -> str:

@@ -21,11 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .launch import OTHER_MPI
 from .listing import File, Listing, StagingError, list_source, unpacked_name
 from .peers import Peers, Solo, fill_in, leaders
 from .store import Copy, Store
 
 STORE = ".worksteal"
+# How many processes a launcher has started, as Slurm, MPICH and its relatives, Open MPI say.
+LAUNCHED = ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
 
 @dataclass(slots=True)
@@ -177,6 +180,9 @@ def _world() -> Any:
         if launched or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
             sys.exit("worksteal: this was started by an MPI launcher, and mpi4py or an MPI that it can load is missing")
         return None
+    processes = max(int(os.environ.get(name) or 1) for name in LAUNCHED)
+    if processes > 1 and MPI.COMM_WORLD.Get_size() == 1:  # each would read all by itself
+        sys.exit(f"worksteal: one of {processes} processes of a launcher is alone in its MPI world: {OTHER_MPI}")
     return MPI.COMM_WORLD
 
 

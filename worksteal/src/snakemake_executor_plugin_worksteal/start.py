@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from .session import SessionError, read_session, task_environment
 
 # Slurm's sbatch leaves these for srun: what was to reach the batch script is not what is to reach the agents.
 FOR_THE_SCRIPT_ONLY = ("SLURM_EXPORT_ENV", "SBATCH_EXPORT")
+
+
+# The file, beside the session's, that says why no agent is started.
+REFUSED = "refused"
 
 
 class PreambleError(Exception):
@@ -40,6 +45,7 @@ def environment_after(preamble: str, environment: dict[str, str]) -> dict[str, s
             ["/bin/bash", "-c", f"{preamble}\n[ $? = 0 ] || exit 1\nexec env -0 >&{told.fileno()}"],
             env=environment,
             stdin=subprocess.DEVNULL,
+            stdout=2,
             pass_fds=(told.fileno(),),
         ).returncode
         told.seek(0)
@@ -48,6 +54,14 @@ def environment_after(preamble: str, environment: dict[str, str]) -> dict[str, s
         raise PreambleError(f"the preamble {preamble!r} failed on {socket.gethostname()} (status {status})")
     found = (each.partition(b"=") for each in text.split(b"\0") if each)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in found}
+
+
+def refuse(folder: Path, why: str) -> None:
+    """Tell Snakemake why no agent is started: another batch job would end in the same way."""
+    with suppress(OSError):
+        temporary = folder / f"{REFUSED}.tmp"
+        temporary.write_text(why)
+        temporary.rename(folder / REFUSED)
 
 
 def main(arguments: list[str]) -> None:
@@ -65,6 +79,7 @@ def main(arguments: list[str]) -> None:
             replace(session, environment=environment).write(folder)
         launch = choose_launch(session.launcher, session.nodes, environment, leave_out=False)
     except (SessionError, LaunchError, PreambleError) as error:
+        refuse(folder, str(error))
         sys.exit(f"worksteal: {error}")
     until = end_of_allocation(environment, session.walltime_s)
     command = launch.command(folder, until)
