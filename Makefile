@@ -34,7 +34,7 @@ toy: install
 	@$(BIN)/hedflow summary --results results-toy
 
 test: install-dev
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 20
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 20 -rs
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ forks that are used again (`--worksteal-reuse`); the median of 3. What it takes 
 (`forks`), and what it takes without expected durations, in file order (`unknown`), for sleeps 8 times as long
 (`stretched`), and with four agents of two slots each under mpiexec (`mpi`), which tasks reach later. Every pool is up
 and warm before.
-The peers are optional (pip install mpi4py mpich parsl dask-mpi distributed): one that is not installed is left out.
+The peers are optional (pip install './worksteal[mpi,peers]'): one that is not installed is left out, and named so.
 
 The last line is JSON: `ratio` is worksteal's tasks/s over the fastest peer's, `bound_over_makespan` how near each came
 to the ideal queue, longest first.
@@ -391,6 +391,7 @@ def report(rounds: list[dict[str, dict[str, float]]], tasks: int) -> dict[str, A
         "batch": BATCH,
         "rounds": len(rounds),
         "versions": {side: version_of(side) for side in sides},
+        "left_out": [side for side in SIDES if side not in sides],
         "ideal_file_order_s": round(ideal(make_sleeps()), 3),
         "ideal_longest_first_s": BOUND_S,
         "medians": sides,

@@ -91,7 +91,8 @@ def main() -> None:
     try:
         plugin = version(PLUGIN)
     except PackageNotFoundError:
-        raise SystemExit(f"{PLUGIN} is missing: pip install {PLUGIN}") from None
+        print(json.dumps({"benchmark": "worksteal_slurm", "skipped": f"{PLUGIN} is missing: pip install {PLUGIN}"}))
+        return
     times: dict[str, list[float]] = {side: [] for side in SIDES}
     with cluster(NODES) as slurm:
         os.environ |= slurm.environment | {"PATH": f"{shim(slurm)}:{slurm.environment['PATH']}"}

@@ -56,7 +56,7 @@ def copies(node: Path) -> list[Path]:
     return sorted((node / ".worksteal").iterdir())
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="bytes are counted by strace, which is not installed")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="no strace here: apt-get install strace")
 def test_every_node_gets_all_of_it_and_each_byte_is_read_once(source: Path, tmp_path: Path) -> None:
     (source / "large.npy").write_bytes(os.urandom(1 << 20) * 65 + b"end")
     files = [path for path in source.rglob("*") if path.is_file()]

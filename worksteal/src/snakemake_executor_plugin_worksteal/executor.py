@@ -78,6 +78,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
         self._done = self._failed = self._running = self._later = self._unfinished = self._begun = 0
         self._waits = {"mean": 0.0, "max": 0.0}
         self._lock = threading.Lock()
+        if sys.platform != "linux":
+            raise WorkflowError("worksteal runs on Linux only: it watches its jobs through /proc and prctl")
         if self.workflow.remote_execution_settings.immediate_submit:
             raise WorkflowError("worksteal does not do --immediate-submit: its jobs live no longer than Snakemake")
         try:
