@@ -2,6 +2,9 @@
 refuse all else as PBS does, and run the job script on this machine.
 
     python pbs.py STATE_FOLDER (qsub|qstat|qdel|run) ARGUMENTS...
+    python pbs.py MPIEXEC pals ARGUMENTS...
+
+The last is PALS's mpiexec, which takes the options that the sites' guides show, and has MPICH's MPIEXEC do it.
 
 After "PBS Professional Reference Guide": qsub (options and directives), -l select and place, job names, job states,
 qstat -f, exit status 35 for jobs that have finished and 153 for unknown ones. What they cannot show: queues that wait,
@@ -16,6 +19,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -262,6 +266,50 @@ def qdel(jobs: Jobs, numbers: list[str]) -> None:
     sys.exit(status)
 
 
+def pals(mpiexec: str, arguments: list[str]) -> NoReturn:
+    """Start processes on this machine, as many as PALS would on the job's nodes."""
+    counts, binding, words = {}, "", list(arguments)
+    while words and words[0].startswith("-"):
+        name, value = words.pop(0), words.pop(0) if words else ""
+        if name in ("-n", "-ppn") and re.fullmatch(r"[1-9]\d*", value):
+            counts[name] = int(value)
+        elif name == "--cpu-bind" and value == "none":
+            binding = value
+        else:
+            fail(SYNTAX, f"mpiexec: stand-in: {name} {value} is no option of PALS that it knows")
+    if not words or counts.keys() != {"-n", "-ppn"}:
+        fail(SYNTAX, "mpiexec: stand-in: expected -n, -ppn and a command")
+    if not binding:
+        fail(SYNTAX, "mpiexec: stand-in: without --cpu-bind none a process would be bound to one core")
+    hosts = Path(os.environ["PBS_NODEFILE"])
+    hosts.with_suffix(".mpiexec").write_text(shlex.join(arguments))
+    nodes = len(hosts.read_text().split())
+    if counts["-n"] > nodes * counts["-ppn"]:
+        fail(SYNTAX, f"mpiexec: not enough slots: {counts['-n']} processes, {counts['-ppn']} a node, {nodes} nodes")
+    os.execv(mpiexec, [mpiexec, "-n", str(counts["-n"]), *words])
+
+
+def install_pals(folder: Path) -> Path:
+    """A Python in an environment of its own, with all that this one has, but PALS for an MPI; its path.
+
+    An mpiexec of Python's own environment is found before one that is on PATH.
+    """
+    mpiexec = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert mpiexec is not None, "the tests need an MPI"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--symlinks", folder], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    borrowed = [path for path in sys.path if path.endswith("site-packages")]
+    lines = [f"import site; site.addsitedir({path!r})\n" for path in borrowed]
+    (packages / "borrowed.pth").write_text("".join(lines))
+    for library in Path(sys.prefix, "lib").iterdir():
+        if not library.name.startswith("python"):
+            (folder / "lib" / library.name).symlink_to(library)  # mpi4py looks for MPI beside Python
+    made = folder / "bin" / "mpiexec"
+    made.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__, mpiexec, "pals"])} "$@"\n')
+    made.chmod(0o755)
+    return folder / "bin" / "python"
+
+
 def install(folder: Path) -> tuple[Path, Path]:
     """Make the commands; the folder for PATH, and the folder of the jobs' files."""
     commands, state = folder / "bin", folder / "jobs"
@@ -280,6 +328,8 @@ if __name__ == "__main__":
     try:
         if what == "run":
             run(Jobs(Path(where)), others[0])
+        elif what == "pals":
+            pals(where, others)
         else:
             {"qsub": qsub, "qstat": qstat, "qdel": qdel}[what](Jobs(Path(where)), others)
     except getopt.GetoptError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pbs
 import pytest
-from conftest import Workflow
+from conftest import Workflow, wait_for
 from test_batch import MANY, wait_until_begun
 
 NETWORK = "10.231.78"
@@ -65,7 +66,7 @@ def hosts() -> Iterator[list[str]]:
 
 def test_a_host_that_is_cut_off(one: Workflow, hosts: list[str], tmp_path_factory: pytest.TempPathFactory):
     """Nothing comes from it any more, and nobody says so. What it finishes counts, the other does the rest."""
-    commands, _ = pbs.install(tmp_path_factory.mktemp("pbs"))
+    commands, state = pbs.install(tmp_path_factory.mktemp("pbs"))
     one.environment = {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}"}
     launcher = one.write("launcher.sh", LAUNCHER.format(hosts=" ".join(hosts), folder=one.folder))
     launcher.chmod(0o755)
@@ -82,3 +83,4 @@ def test_a_host_that_is_cut_off(one: Workflow, hosts: list[str], tmp_path_factor
     assert sorted(one.lines("begun"), key=int) == [str(n) for n in range(12)]
     assert "Snakemake is gone" in output, output
     one.assert_nothing_left()
+    wait_for(lambda: [json.loads(path.read_text())["job_state"] for path in state.glob("*.json")] == ["F", "F"])

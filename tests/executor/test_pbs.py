@@ -145,6 +145,15 @@ def test_a_job_that_pbs_kills(one: Workflow, state: Path):
     one.assert_nothing_left()
 
 
+def test_a_job_whose_walltime_pbs_ends(one: Workflow, state: Path):
+    """Before its agents are up: PBS's comment is what the run ends with."""
+    submitting(one, walltime="0:00:03", margin=0, preamble="sleep 100", restarts=0)
+    output = one.run("--config", "seconds=0", fails=True)
+    said = "pool 1 (PBS job 1.standin) has ended before its agents were up: finished, "
+    assert f"{said}Job run on (here) and exceeded resource walltime; exit status 271" in output, output
+    one.assert_nothing_left()
+
+
 def test_what_pbs_says_of_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A job has ended only if PBS says so, whatever is in its environment and whatever else goes wrong."""
     commands, folder = pbs.install(tmp_path)

@@ -194,3 +194,47 @@ def test_what_a_profile_asks_pbs_for_and_gives_its_jobs(
     level = "FLAT" if site == "aurora" else ""
     assert {line.partition(" ")[2] for line in lines} == {f"{level} , {modules}".lstrip()}
     assert one.lines("other") == ["99" if site == "aurora" else "-1"], "a job that asks for no device sees none"
+
+
+@pytest.mark.parametrize("site", ["aurora", "polaris"])
+def test_the_launcher_of_a_profile(one, tmp_path_factory, monkeypatch, site):
+    """PALS gets what it knows, and starts an agent for each of two nodes; both run jobs."""
+    folder = tmp_path_factory.mktemp("pbs")
+    commands, state = pbs.install(folder)
+    python = pbs.install_pals(folder / "environment")
+    monkeypatch.setattr(sys, "executable", str(python))
+    one.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(2))
+        rule make:
+            output: "{n}.txt"
+            shell: "echo $PPID >> agents; until [ $(wc -l < agents) = 2 ]; do sleep 0.1; done; touch {output}"
+        """,
+    )
+    path = f"{commands}:{python.parent}:{os.environ['PATH']}"
+    one.environment = {**os.environ, "PATH": path, "BASH_FUNC_module%%": "() {  :;\n}"}
+    filled = {"account": "catalyst", "queue": "debug", "walltime": "30", "nodes": "2"}
+    here = {"stage-dir": "none", "slots": "1"}
+    options = [f"--worksteal-{key}={value}" for key, value in {**filled, **here}.items()]
+    one.pool = ("--profile", str(REPO / "profiles" / site), *options)
+    output = one.run()
+    assert "pool 1 (PBS job 1.standin): 2 nodes" in output, output
+    assert (state / "1.standin.mpiexec").read_text().startswith(f"-n 2 -ppn 1 --cpu-bind none {python} -m ")
+    assert len(set(one.lines("agents"))) == 2
+    (job,) = [json.loads(path.read_text()) for path in state.glob("*.json")]
+    assert job["Exit_status"] == 0
+    assert job["Resource_List"]["select"].startswith("2:")
+    one.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    "words", ["-n 1 -ppn 1 -bind-to none true", "-n 1 --cpu-bind none true", "-n 1 -ppn 1 true", "-n 3 -ppn 1 true"]
+)
+def test_what_pals_refuses(tmp_path, monkeypatch, words):
+    """What the test above rests on."""
+    (tmp_path / "nodes").write_text("one\ntwo\n")
+    monkeypatch.setenv("PBS_NODEFILE", str(tmp_path / "nodes"))
+    command = [sys.executable, pbs.__file__, "/bin/false", "pals", *words.split()]
+    assert subprocess.run(command, capture_output=True).returncode == pbs.SYNTAX

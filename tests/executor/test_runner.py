@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import psutil
 import pytest
+from conftest import wait_for
 from snakemake.benchmark import BenchmarkRecord
 from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params, ResourceList, Snakemake, Wildcards
 from snakemake.script import PythonScript
@@ -319,6 +320,30 @@ def test_daemons_that_are_just_being_born_are_ended_too(make: Callable[..., Benc
     bench.hear(other)
 
 
+def test_a_task_that_is_killed_while_memory_runs_out_says_so(
+    make: Callable[..., Bench], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = tmp_path / "memory.events"  # of a control group; the tasks write what the kernel would
+    counter.write_text("oom 9\noom_kill 3\noom_group_kill 0\n")
+    monkeypatch.setattr(processes, "_memory_counters", lambda: (str(counter),))
+    assert processes.memory_kills() == 3
+    bench = make()  # a fork of this process
+    kill, status = "kill -KILL $$", "bash -c 'kill -KILL $$'; exit $?"
+    rise = "sed -i 's/oom 9/oom 10/; s/oom_kill {}/oom_kill {}/' memory.events; "
+    stranger = "was killed by SIGKILL, which the pool did not send"
+    for command, result_is, reason in [
+        (kill, (None, signal.SIGKILL), stranger),
+        (status, (137, 0), ""),
+        (rise.format(3, 4) + kill, (None, signal.SIGKILL), f"{stranger}; probably out of memory"),
+        (kill, (None, signal.SIGKILL), stranger),  # what was told once is not told again
+        (rise.format(4, 6) + status, (137, 0), "a process of it was killed by SIGKILL; probably out of memory"),
+        (status, (137, 0), ""),
+        (rise.format(6, 7) + "exit 1", (1, 0), ""),
+    ]:
+        result = bench.run(command)
+        assert (result.status, result.signal, result.reason) == (*result_is, reason), command
+
+
 def test_a_time_limit(make: Callable[..., Bench]) -> None:
     bench = make(grace_s=0.3)
     gentle = bench.run("sleep 300", limit_s=0.2)
@@ -565,7 +590,22 @@ def test_tasks_end_with_their_runner(make: Callable[..., Bench], tmp_path: Path,
         bench.hear(number)
     wait_gone(pids)
     assert processes.kill_leftovers(bench.pool) == []
-    assert read_journal(bench.journal) == ([], False)
+    wait_for(lambda: read_journal(bench.journal) == ([], True))  # the guard's word that nothing of it lives any more
+
+
+def test_last_words_and_the_end_of_a_runner_come_one_after_the_other(make: Callable[..., Bench]) -> None:
+    """Also where both are there at once; who waits on the descriptor has to hear of either."""
+    bench = make("plain")
+    number = bench.start(Order("true"))
+    assert select.select([bench.runner], [], [], PATIENCE_S)[0]
+    os.kill(bench.runner.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, bench.runner.pid, os.WEXITED | os.WNOWAIT)
+    (result,) = bench.runner.read()
+    assert isinstance(result, Result)
+    assert result.id == number
+    assert select.select([bench.runner], [], [], PATIENCE_S)[0]
+    with pytest.raises(RunnerDied, match="by signal 9; its unfinished tasks: none"):
+        bench.runner.read()
 
 
 def test_leftovers_are_found_by_whole_parts_of_their_marker() -> None:

@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +237,103 @@ def test_the_figure(tmp_path: Path, cores: int) -> None:
     (tmp_path / "trace.json").unlink()
     assert figure.main([str(tmp_path), "-o", str(tmp_path / "busy.svg")]) == 0
     assert (tmp_path / "busy.svg").stat().st_size > 1000
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Trace, float], tuple[Any, dict[str, Any]]]:
+    """Ends a pool of which trace.json is written, and draws it: the figure itself, and the summary."""
+    figures: list[Any] = []
+    own = pytest.importorskip("matplotlib.figure").Figure.savefig
+
+    def kept(drawing: Any, *given: Any, **named: Any) -> None:
+        figures.append(drawing)
+        own(drawing, *given, **named)
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", kept)
+
+    def draw(trace: Trace, seconds: float) -> tuple[Any, dict[str, Any]]:
+        summary = trace.close(tmp_path / "summary.json", ended=START + seconds)
+        assert figure.main([str(tmp_path)]) == 0
+        return figures[-1], summary
+
+    return draw
+
+
+def labels(legend: Any) -> list[str]:
+    """Of a legend."""
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def spans(bars: Any) -> list[list[float]]:
+    """From where to where bars reach."""
+    return [[round(float(x), 6) for x in path.get_extents().intervalx] for path in bars.get_paths()]
+
+
+def test_what_the_figure_shows_of_the_load(tmp_path: Path, drawn: Any) -> None:
+    shown, summary = drawn(small(tmp_path / "trace.json"), 12)
+    above, _ = shown.axes
+    parts = dict(zip(*reversed(above.get_legend_handles_labels()), strict=True))
+    names = ["busy cores", "running tasks", "4 cores", "ramp-up 2 s", "tail 6 s", "staging 1.5 s"]
+    assert sorted(parts) == sorted(labels(above.get_legend())) == sorted(names)
+    for name, key, seconds in (("busy cores", "busy_cores", 23), ("running tasks", "running_tasks", 19)):
+        values, edges, _ = parts[name].get_data()
+        assert list(values) == summary[key]["mean"]
+        assert sum(values) * (edges[1] - edges[0]) == pytest.approx(seconds)
+        assert (edges[0], edges[-1]) == (0, pytest.approx(12))
+    assert list(parts["4 cores"].get_ydata()) == [4, 4]
+    assert (parts["ramp-up 2 s"].get_x(), parts["ramp-up 2 s"].get_width()) == (0, 2)
+    assert (parts["tail 6 s"].get_x(), parts["tail 6 s"].get_width()) == (6, 6)
+    assert spans(parts["staging 1.5 s"]) == [[0.5, 1.75], [5, 5.25]]
+    assert above.get_xlim() == (0, 12)
+    title = above.get_title(loc="left")
+    assert title == "47.9% of 4 cores on 2 nodes busy over 12 s: 4 tasks, 2 of them failed, 1 steal"
+
+
+def test_what_the_figure_shows_of_each_core(tmp_path: Path, drawn: Any) -> None:
+    """A bar a task on each of its cores, in the colour that the legend has for its rule; red is for what failed."""
+    shown, _ = drawn(small(tmp_path / "trace.json"), 12)
+    below = shown.axes[1]
+    assert labels(shown.legends[0]) == ["b", "a", "failed"]
+    colours = {tuple(patch.get_facecolor()): text for patch, text in legend_of(shown)}
+    bars = [
+        (colours[tuple(bar.get_facecolor()[0])], round(sum(bar.get_paths()[0].get_extents().intervaly) / 2), spans(bar))
+        for bar in below.collections
+        if bar.get_paths() and len(bar.get_paths()[0].vertices)
+    ]
+    assert sorted(bars) == [
+        ("a", 0, [[2, 6]]),
+        ("a", 1, [[2, 6]]),
+        ("b", 3, [[2, 9]]),
+        ("failed", 2, [[2, 4], [4, 10]]),
+    ]
+    assert [text.get_text() for text in below.get_yticklabels()] == ["node 0", "node 1"]
+
+
+def legend_of(shown: Any) -> list[tuple[Any, str]]:
+    """The patches of the legend below, with their names."""
+    (legend,) = shown.legends
+    return list(zip(legend.get_patches(), labels(legend), strict=True))
+
+
+def test_what_the_figure_shows_of_many_cores(tmp_path: Path, drawn: Any) -> None:
+    """Of 80 cores, 64 rows: each is as bright as its cores are busy, where they are."""
+    trace = Trace(tmp_path / "trace.json", START)
+    for rank in range(2):
+        trace.pool(rank, "host", 40, 0)
+        for core in range(40):
+            trace.task("a", "a", result(core, core, core + 5, (core,), rank=rank))
+    shown, summary = drawn(trace, 50)
+    (image,) = shown.axes[1].images
+    share, width = image.get_array(), 50 / figure.COLUMNS
+    cores = Counter(number * figure.LANES // 80 for number in range(80))
+    assert share.shape == (figure.LANES, figure.COLUMNS)
+    assert sum(share[row].sum() * width * cores[row] for row in cores) == pytest.approx(summary["busy_core_s"])
+    assert list(image.get_extent())[:2] == [0, 50]
+    busy = [column for column in range(figure.COLUMNS) if share[0][column] > 0]
+    assert (busy[0], busy[-1]) == (0, round(6 / width) - 1), "cores 0 and 1, from 0 s to 6 s"
+    words = [axes.get_ylabel() for axes in shown.axes]
+    assert "80 cores in 64 rows" in words
+    assert "share of busy cores" in words
 
 
 def test_no_figure_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from hedflow.figures.load import draw_load, pools_folder, read_pools, said
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hedflow.figures import load
+from hedflow.figures.load import SHOWN, draw_load, pools_folder, read_pools, said
 
 
 def pool(started: float, rule: str = "train") -> dict:
@@ -45,6 +52,80 @@ def test_the_numbers_are_said():
     )
     bare = {**pool(0.0), "phases": {}, "tail_s": None, "ramp_up_s": None}
     assert said(bare).splitlines()[1] == "7 steals (30 jobs moved); never all cores busy"
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Draws pools; the figure itself, which else is a file only."""
+    figures: list[Figure] = []
+    own = load.figure
+
+    @contextmanager
+    def kept(*given: Any, **named: Any):
+        with own(*given, **named) as figure:
+            figures.append(figure)
+            yield figure
+
+    monkeypatch.setattr(load, "figure", kept)
+
+    def draw(pools: list[dict]) -> Figure:
+        draw_load(pools, tmp_path / "load.png")
+        assert (tmp_path / "load.png").read_bytes().startswith(b"\x89PNG")
+        return figures[-1]
+
+    return draw
+
+
+def parts(axis: Axes) -> dict[str, Any]:
+    """What is drawn, by its name in the legend."""
+    return dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+
+
+def named(figure: Figure) -> set[str]:
+    """What the figure's legend has names for."""
+    return {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+
+
+def test_what_a_pool_did_is_drawn(drawn):
+    figure = drawn([{**pool(0.0), "tail_s": 20.0}])
+    (axis,) = figure.axes
+    shown = parts(axis)
+    assert set(shown) == named(figure) == {"busy cores", "running jobs", "cores", "ramp-up", "tail", "staging"}
+    for name, heights in (("busy cores", [4, 2]), ("running jobs", [2, 1])):
+        values, edges, _ = shown[name].get_data()
+        assert (list(values), list(edges)) == (heights, [0, 50, 100])
+    assert list(shown["cores"].get_ydata()) == [4, 4]
+    for name, span in (("ramp-up", [0, 3]), ("tail", [80, 100])):
+        assert list(shown[name].get_window_extent().transformed(axis.transData.inverted()).intervalx) == approx(span)
+    assert [list(path.get_extents().intervalx) for path in shown["staging"].get_paths()] == [[0.5, 1.5], [50, 50.1]]
+    assert axis.get_title(loc="left") == said({**pool(0.0), "tail_s": 20.0})
+    assert axis.get_xlim() == (0, 100)
+    assert axis.get_ylim()[1] > 4
+
+
+def approx(values: list[float]) -> Any:
+    """Equal but for the rounding of a place in the figure."""
+    return pytest.approx(values, abs=1e-6)
+
+
+def test_what_a_pool_did_not_do_is_not_drawn(drawn):
+    figure = drawn([{**pool(0.0), "phases": {}, "tail_s": None, "ramp_up_s": None}])
+    assert "staging" not in named(figure)
+    spans = [parts(figure.axes[0])[name].get_width() for name in ("ramp-up", "tail")]
+    assert spans == [0, 0]
+
+
+def test_the_newest_pools_are_drawn_each_in_a_panel(drawn):
+    pools = [pool(86400.0 * number) for number in range(6)]
+    figure = drawn(pools)
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [said(each) for each in pools[-SHOWN:]]
+    assert figure.get_suptitle() == "The last 4 of 6 pools"
+    assert len(named(figure)) == 6, "one legend, each thing once"
+
+
+def test_no_pool_is_said(drawn):
+    figure = drawn([])
+    assert [text.get_text() for text in figure.texts] == ["No pool of the executor worksteal has trained these runs."]
 
 
 def test_the_figure_is_drawn_of_none_and_of_many(tmp_path: Path):

@@ -481,7 +481,8 @@ class Pools:
             if member.connected:
                 self._hear(member)  # its last words
                 member.link.detach()
-            member.why = member.why if member.orderly or member.cancelled else str(look)
+            if not member.orderly and not member.cancelled:
+                member.why = str(look) + ("" if look.state == "ended" else ", and a node does not answer any more")
             # Where Slurm was not done with a node, what ran there has had that time already.
             member.state, member.give_up_at = "ending", now + (END_S if member.ends_at is None else 0.0)
             return

@@ -153,6 +153,7 @@ class Runner:
         if not self._ended:
             found += self._receive()
         if not found and self._ended:
+            self._wire.close()  # not before: who waits on it has to come here once more
             raise RunnerDied(self._ended)
         return found
 
@@ -178,6 +179,7 @@ class Runner:
             self._bury()
             for id in sorted(self.running):
                 processes.kill_leftovers(f"{self._marker}:{id}")
+        self._wire.close()
 
     def _receive(self) -> list[Result | Back | str]:
         found: list[Result | Back | str] = self._wire.receive()
@@ -197,7 +199,6 @@ class Runner:
             how = f"with status {code}" if code >= 0 else f"by signal {-code}"
         tasks = ", ".join(map(str, sorted(self.running))) or "none"
         self._ended = f"The {self.kind} runner (process {self.pid}) has ended {how}; its unfinished tasks: {tasks}."
-        self._wire.close()
 
 
 def _live(

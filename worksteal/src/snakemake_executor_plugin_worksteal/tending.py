@@ -25,6 +25,7 @@ from .tasks import LATER, Back, Kind, Order, Result
 from .tended import NEVER, Tended, copy_output, open_output, remove_old, state_of, tail
 from .wire import Wire
 
+CLOSED = b'{"closed": true}\n'  # the last line of a journal: nothing of the runner's tasks lives any more
 PARTING_S = 2.0  # how long tasks may take to end when the agent is gone
 # How long, and how often, to look again at an orphan that may be just executing a program.
 UNCLEAR_S, LOOK_S = 0.1, 0.01
@@ -138,8 +139,11 @@ class Tender:
 
     def note(self, line: dict[str, Any]) -> None:
         """A line of the journal, in one write."""
+        self._write(json.dumps(line).encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
         try:
-            os.write(self.journal, json.dumps(line).encode() + b"\n")
+            os.write(self.journal, line)
         except OSError as error:
             self._say(f"The journal of the {self.settings.kind} runner cannot be written: {error}.")
 
@@ -164,7 +168,7 @@ class Tender:
         for spare in self.forks.spares:
             spare.hang_up()
         processes.send([self.guard, *(spare.pid for spare in self.forks.spares)], signal.SIGKILL)
-        self.note({"closed": True})
+        self._write(CLOSED)
         until = time.monotonic() + PARTING_S
         while not self.wire.flush() and (left := until - time.monotonic()) > 0:
             select.select([], [self.wire], [], left)
@@ -453,13 +457,14 @@ class Tender:
         between fork and exec in which a command could ask for that signal.
         """
         read, write = os.pipe()
-        own = self.base[processes.RUNNER]
+        own, journal = self.base[processes.RUNNER], os.dup(self.journal)
 
         def life() -> NoReturn:
             os.close(write)
             os.setsid()
             os.read(read, 1)
-            processes.kill_leftovers(own, processes.RUNNER)
+            if not processes.kill_leftovers(own, processes.RUNNER):
+                os.write(journal, CLOSED)
             os._exit(0)
 
         if self.guard_pipe >= 0:
@@ -467,6 +472,7 @@ class Tender:
         self.guard_pipe = -1
         self.guard = self._fork(life)
         os.close(read)
+        os.close(journal)
         self.guard_pipe = write
 
     # Watching
