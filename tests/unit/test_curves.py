@@ -174,7 +174,7 @@ def test_a_robust_loss_is_not_bent_by_one_wild_point() -> None:
 @pytest.mark.parametrize("parameters", [3, 4])
 @pytest.mark.parametrize("loss", ["linear", "soft_l1", "huber", "cauchy"])
 def test_no_start_of_scipy_finds_a_better_optimum(parameters: Any, loss: Any) -> None:
-    curves = 60
+    curves = 30
     _, (curve, dose, viability) = simulated(curves, 0.15, 5)
     options = Options(parameters=parameters, loss=loss, clip=False)
     fitted = fit_curves(curve, dose, viability, options)
@@ -195,8 +195,8 @@ def test_no_start_of_scipy_finds_a_better_optimum(parameters: Any, loss: Any) ->
             residual, np.clip(fitted.loc[i, list(names)].astype(float), low, high), max_nfev=1, **solve
         )
         worse += ours.cost > best * (1 + 1e-4) + 1e-9
-    # 60 curves that are mostly noise have many local optima; the starts may miss one of them here and there
-    assert worse <= 2
+    # 30 curves that are mostly noise have many local optima; the starts may miss one of them here and there
+    assert worse <= 1
 
 
 def test_ragged_curves_do_not_know_of_each_other() -> None:
