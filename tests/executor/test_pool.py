@@ -9,11 +9,13 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 from conftest import wait_for
 from snakemake_executor_plugin_worksteal.launch import LaunchError, allocated_nodes, choose_launch, is_down
 from snakemake_executor_plugin_worksteal.node import Node, NodeError, find_devices, find_node, masks, memory_of_node
+from snakemake_executor_plugin_worksteal.settings import LEAST, ExecutorSettings, check_ranges
 
 ONE_JOB = "rule make:\n    output: 'out.txt'\n    shell: 'touch {output}'\n"
 
@@ -56,6 +58,18 @@ def test_settings_that_make_no_sense_get_a_sentence(one, setting, sentence):
     output = one.run(*setting, fails=True)
     assert sentence in output, output
     assert "Traceback" not in output, output
+
+
+def test_numbers_that_are_too_small_get_a_sentence():
+    """Every number has a least value, which is allowed; what is not set is allowed as well."""
+    numbers = {each.name for each in fields(ExecutorSettings) if each.type == int | None}
+    assert numbers == LEAST.keys()
+    check_ranges(ExecutorSettings(**dict.fromkeys(LEAST)))
+    check_ranges(ExecutorSettings(**LEAST))
+    for name, least in LEAST.items():
+        for value in (least - 1, -3):
+            with pytest.raises(ValueError, match=f"^{name.replace('_', '-')} is {value}; it must be {least} or more$"):
+                check_ranges(ExecutorSettings(**{name: value}))
 
 
 def test_a_job_that_always_kills_its_agent_ends_the_workflow(workflow):
@@ -107,9 +121,9 @@ def test_after_the_pools_death_jobs_begin_afresh(workflow):
     assert workflow.lines("99.txt") == ["3000000"]
 
 
-def test_the_longest_go_first_once_durations_are_known(one):
+def test_the_longest_go_first_once_durations_are_known(workflow):
     """What a rule took in an earlier run, or `runtime`, puts its jobs ahead of shorter ones."""
-    one.write(
+    workflow.write(
         "Snakefile",
         """
         rule all:
@@ -126,13 +140,13 @@ def test_the_longest_go_first_once_durations_are_known(one):
             shell: "echo stated >> order; touch {output}"
         """,
     )
-    one.pool = ("--worksteal-launcher", "local", "--worksteal-slots", "1")
-    one.run()
-    learnt = json.loads((one.folder / ".snakemake/worksteal/durations.json").read_text())
+    workflow.pool = (*workflow.pool[:2], "--worksteal-nodes", "1", "--worksteal-slots", "1")
+    workflow.run()
+    learnt = json.loads((workflow.folder / ".snakemake/worksteal/durations.json").read_text())
     assert learnt["long"] > 0.5 > learnt["short"]
-    (one.folder / "order").unlink()
-    one.run("--forceall")
-    assert one.lines("order") == ["stated", "long", "short"]
+    (workflow.folder / "order").unlink()
+    workflow.run("--forceall")
+    assert workflow.lines("order") == ["stated", "long", "short"]
 
 
 def test_affinity_and_large_command_lines(workflow):

@@ -57,35 +57,92 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def refusals(output: str, address: str) -> list[tuple[int, str]]:
+    """Port and reason of each connection that the log says was refused."""
+    found = re.findall(rf"Refused a connection to {address}: 127\.0\.0\.1:(\d+) (.+)", output)
+    assert len(found) == output.count("Refused a connection"), output
+    return sorted((int(port), reason) for port, reason in found)
+
+
+def wait_closed(end: socket.socket) -> int:
+    """Wait until the other side has closed; this side's port."""
+    with end:
+        end.settimeout(30)
+        port = int(end.getsockname()[1])
+        with suppress(ConnectionResetError):
+            while end.recv(4096):
+                pass
+        return port
+
+
 def test_strangers_are_refused_and_logged_while_the_workflow_goes_on(workflow, tmp_path):
-    """A wrong secret, garbage, a pickle, silence: each is turned away, and every job is done once."""
+    """A wrong secret, garbage, a pickle, one that leaves: each is turned away and named, and every job is done once."""
     workflow.write("Snakefile", SLEEPERS)
     secret = os.urandom(16).hex()
     workflow.write("secret", secret).chmod(0o600)
     address = f"tcp:127.0.0.1:{free_port()}"
     process = workflow.start("--worksteal-secret-file", "secret", "--worksteal-address", address)
     wait_for(lambda: bool(workflow.lines("begun")))
-    bomb = pickle.dumps(Bomb(tmp_path / "exploded"))
-    held = []
-    for payload in (b"", b"GET / HTTP/1.1\r\n\r\n" * 20, bomb * 10, b"\xff" * 4096):
-        end = raw(address)
-        held.append(end)
-        if payload:
-            end.sendall(payload)
-    with pytest.raises((ChannelError, TimeoutError)):
-        connect(address, os.urandom(32), 5.0)
+    silent = raw(address)  # keeps nobody else waiting
+    ends = {}
+    for payload in (b"GET / HTTP/1.1\r\n\r\n" * 20, pickle.dumps(Bomb(tmp_path / "exploded")) * 10, b"\xff" * 4096):
+        ends[raw(address)] = payload, f"does not speak worksteal's protocol: it began with {payload[:8]!r}."
+    ends[raw(address)] = b"", "closed the connection before it had proved that it knows the secret."
+    for end, (payload, _) in ends.items():
+        end.sendall(payload)
+        if not payload:
+            end.shutdown(socket.SHUT_WR)
+    expected = {wait_closed(end): reason for end, (_, reason) in ends.items()}
+    with pytest.raises(ChannelError, match="wrong proof"):
+        connect(address, os.urandom(32), 30.0)
     # One who has the secret but is not the pool that was started is turned away as well.
-    second = connect(address, secret.encode(), 5.0)
-    with pytest.raises((ChannelError, TimeoutError)):
-        second.recv(10.0)
+    second = connect(address, secret.encode(), 30.0)
+    with socket.socket(fileno=os.dup(second.fileno())) as its:
+        expected[its.getsockname()[1]] = "knows the secret, but the pool is up already."
+    with pytest.raises(ChannelError):
+        second.recv(30.0)
     workflow.write("go", "")
     output, _ = process.communicate(timeout=60)
-    for end in held:
-        end.close()
     assert process.returncode == 0, output
-    assert output.count("refused") + output.count("turned away") >= 2, output
+    found = dict(refusals(output, address))
+    with silent:  # that it is silent is noticed after 10 s, if the run takes so long
+        assert found.pop(silent.getsockname()[1], "was silent").startswith("was silent")
+    for port, reason in expected.items():
+        assert found.pop(port) == reason, output
+    (reason,) = found.values()
+    assert reason.startswith("gave a wrong proof"), output
     assert sorted(workflow.lines("begun")) == list("012345")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_who_knows_the_secret_and_is_not_the_pool_is_refused_and_logged(one):
+    """Before the pool is up: one that leaves at once, one that says nonsense, a pool that was given up."""
+    one.write("Snakefile", "rule make:\n    output: 'out.txt'\n    shell: 'touch {output}'\n")
+    one.write("late.sh", '#!/bin/bash\ntouch up; while [ ! -e go ]; do sleep 0.05; done; exec "$@"\n').chmod(0o755)
+    secret = os.urandom(16).hex()
+    one.write("secret", secret).chmod(0o600)
+    address = f"tcp:127.0.0.1:{free_port()}"
+    one.pool = ("--worksteal-launcher", f"{one.folder}/late.sh", "--worksteal-slots", "1")
+    process = one.start("--worksteal-secret-file", "secret", "--worksteal-address", address)
+    wait_for((one.folder / "up").exists)
+    connect(address, secret.encode(), 30.0).close()
+    wrong = [7, "hello", (), ("hello",), ("hello", 1), ("hello", 1, 5), ("hello", 1, [5]), ("hello", 0, [{}])]
+    for message in wrong:
+        end = connect(address, secret.encode(), 30.0)
+        end.send(message)
+        with pytest.raises(ChannelError):
+            end.recv(30.0)
+    one.write("go", "")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    reasons = [reason for _, reason in refusals(output, address)]
+    assert len(reasons) == 1 + len(wrong), output
+    for words, times in (
+        ("said no hello: .* closed", 1),
+        ("first message is no hello", 7),
+        ("launch 0, which was given", 1),
+    ):
+        assert sum(bool(re.search(words, reason)) for reason in reasons) == times, output
 
 
 def test_the_secret_is_nowhere_to_be_seen(workflow):

@@ -323,9 +323,9 @@ def first_caught(core: type[Core], pool_of: Callable[[int, type[Core]], Simulati
     [
         (ForgetsToAcknowledge, "still holds|begins"),
         (CountsACoreTwice, "cores are lost or doubled"),
-        (DropsHalf, "no end of tasks"),
+        (DropsHalf, "are nowhere"),
         (ForgetsLateAcknowledgements, "begins|twice"),
-        (TrustsTheDead, "begins again"),
+        (TrustsTheDead, "that have ended are kept"),
         (NeverIntroduces, "although"),
         (ForgetsToSave, "never told"),
         (SavesTooSoon, "never told to save"),

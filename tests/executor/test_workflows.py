@@ -159,9 +159,7 @@ def test_without_keep_going_nothing_new_begins(workflow):
     assert 0 < len(begun) < 20, output
     assert output.count("Error in rule") == 1, output
     assert all((workflow.folder / f"{n}.txt").exists() for n in begun)
-    workflow.write("bad.txt", "")
-    again = workflow.run("--touch")
-    assert "incomplete" not in again.lower()
+    assert not list((workflow.folder / ".snakemake" / "incomplete").iterdir())
 
 
 def test_a_missing_output_stops_the_workflow_as_well(workflow):
@@ -273,9 +271,9 @@ def test_retries_raise_attempt_and_resources(workflow):
     assert workflow.lines("attempts") == ["100", "200", "300"]
 
 
-def test_priorities_and_jobs(one):
+def test_priorities_and_jobs(workflow):
     """With one slot jobs begin by priority; with --jobs 1 no two run together."""
-    one.write(
+    workflow.write(
         "Snakefile",
         """
         rule all:
@@ -289,16 +287,17 @@ def test_priorities_and_jobs(one):
                 shell: "echo {params.index} >> order; sleep 0.05; touch {output}"
         """,
     )
-    one.pool = ("--worksteal-launcher", "local", "--worksteal-slots", "1")
-    one.run()
+    several = (*workflow.pool[:-1], "4")
+    workflow.pool = (*workflow.pool[:2], "--worksteal-nodes", "1", "--worksteal-slots", "1")
+    workflow.run()
     # The first batch is one job: the most urgent begins before the pool has seen the rest.
-    assert one.lines("order") == [str(index) for index in reversed(range(8))]
-    one.write(
+    assert workflow.lines("order") == [str(index) for index in reversed(range(8))]
+    workflow.write(
         "Snakefile",
-        (one.folder / "Snakefile").read_text().replace("sleep 0.05", "mkdir lock && sleep 0.05 && rmdir lock"),
+        (workflow.folder / "Snakefile").read_text().replace("sleep 0.05", "mkdir lock && sleep 0.05 && rmdir lock"),
     )
-    one.pool = ("--worksteal-launcher", "local", "--worksteal-slots", "4")
-    one.run("--jobs", "1", "--forceall")
+    workflow.pool = several
+    workflow.run("--jobs", "1", "--forceall")
 
 
 @pytest.mark.parametrize("depth", ["minimal", "shallow", "full", "copy-minimal"])
@@ -414,6 +413,90 @@ def test_a_memory_limit_ends_a_job_with_a_sentence(workflow):
     assert re.search(r"used \d+ MB, more than its mem_mb=120", output), output
     assert (workflow.folder / "free.txt").exists()
     assert not (workflow.folder / "large.txt").exists()
+
+
+def test_preload_reuse_folder_and_no_progress(workflow):
+    """What scripts find and where files are, first with no such setting, then with all of them."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(16))
+        rule make:
+            output: "{n}.txt"
+            script: "look.py"
+        """,
+    )
+    workflow.write(
+        "look.py",
+        """
+        import os, sys
+
+        found = [name for name in ("colorsys", "wave", "poplib") if name in sys.modules]
+        with open(snakemake.output[0], "w") as out:
+            print(os.getpid(), *found, file=out)
+        """,
+    )
+
+    def seen() -> tuple[int, set[str]]:
+        words = [workflow.lines(f"{n}.txt")[0].split(" ", 1) for n in range(16)]
+        return len({pid for pid, *_ in words}), {" ".join(found) for _, *found in words}
+
+    output = workflow.run()
+    assert seen() == (16, {""})
+    assert "worksteal: 16 of 16 done" in output
+    runs = workflow.folder / ".snakemake" / "worksteal"
+    assert len(list(runs.glob("2*/summary.json"))) == 1
+    settings = ("--worksteal-preload", "colorsys, wave", "--worksteal-reuse", "20", "--worksteal-folder", "deep/files")
+    output = workflow.run("--forceall", *settings, "--worksteal-no-progress")
+    processes, modules = seen()
+    assert processes <= 4, "as many as there are slots"
+    assert modules == {"colorsys wave"}
+    assert "of 16 done" not in output
+    assert {path.name for path in (workflow.folder / "deep" / "files").iterdir() if path.is_file()} == {
+        "durations.json"
+    }
+    assert len(list(workflow.folder.glob("deep/files/2*/summary.json"))) == 1
+    assert len(list(runs.glob("2*"))) == 1
+
+
+def test_memory_mb_and_no_memory_limit(workflow):
+    """Jobs that do not fit into a node's memory together are not together; with no limit one may use what it likes."""
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: expand("{n}.txt", n=range(12)), "huge.txt", "large.txt"
+        rule make:
+            output: "{n}.txt"
+            resources: mem_mb=600
+            shell: 'mkdir "lock-$WORKSTEAL_POOL" && sleep 0.2 && rmdir "lock-$WORKSTEAL_POOL" && touch {output}'
+        rule huge:
+            output: "huge.txt"
+            resources: mem_mb=1001
+            shell: "touch {output}"
+        rule large:
+            output: "large.txt"
+            resources: mem_mb=120
+            script: "large.py"
+        """,
+    )
+    workflow.write(
+        "large.py",
+        """
+        import time
+
+        data = bytearray(300_000_000)
+        data[::4096] = b"x" * len(data[::4096])
+        time.sleep(1.6)  # three looks at a task's memory, had it a limit
+        open(snakemake.output[0], "w").close()
+        """,
+    )
+    workflow.pool = (*workflow.pool[:-1], "2")
+    output = workflow.run("--keep-going", "--worksteal-memory-mb", "1000", "--worksteal-no-memory-limit", fails=True)
+    assert output.count("Error in rule") == 1, output
+    assert re.search(r"no node of the pool can run this job: .* and 1001 MB, the largest node has .* 1000 MB", output)
+    assert all((workflow.folder / f"{name}.txt").exists() for name in (*range(12), "large"))
 
 
 def test_a_time_limit_ends_a_job_with_a_sentence_or_has_it_go_on(workflow):

@@ -77,10 +77,6 @@ def wish_of(settings: Any, walltime_s: float | None) -> Wish:
     """What the executor's settings ask for. Raises BatchError."""
     if walltime_s is None:
         raise BatchError("a batch job needs a walltime: set walltime (worksteal-walltime), for example to 02:00:00")
-    if settings.batch_cores is not None and settings.batch_cores < 1:
-        raise BatchError(f"batch-cores is {settings.batch_cores}; a node needs 1 or more")
-    if (settings.pools or 1) < 1 or (settings.follow_ups or 0) < 0:
-        raise BatchError("pools must be 1 or more, follow-ups 0 or more")
     options = directives(settings.batch_options or "")
     return Wish(settings.nodes or 1, walltime_s, settings.account, settings.queue, settings.batch_cores, options)
 

@@ -34,7 +34,7 @@ from .pool import tail
 from .probe import REPORT, STARTED, Report
 from .profiles import ProfileError, check_profiles, profile_file, settings_of, shown
 from .session import Session, SessionError, make_secret, parse_variables, remove_socket
-from .settings import ExecutorSettings
+from .settings import ExecutorSettings, check_ranges
 from .stages import AUTO
 from .start import PreambleError, environment_after
 from .trial import reachable, run_trial
@@ -156,8 +156,9 @@ def read_settings(given: argparse.Namespace) -> tuple[ExecutorSettings, Finding]
         if isinstance(getattr(settings, name, None), int):  # YAML knows numbers, Snakemake's parser makes text of them
             setattr(settings, name, str(getattr(settings, name)))
     try:
+        check_ranges(settings)
         check_profiles(files, settings, filled=not allocated_nodes())
-    except ProfileError as error:
+    except (ProfileError, ValueError) as error:
         return settings, Finding("settings", FAILED, str(error))
     return settings, Finding("settings", OK, text)
 

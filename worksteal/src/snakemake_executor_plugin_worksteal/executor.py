@@ -29,6 +29,7 @@ from .node import NodeError, find_devices
 from .pieces import Pieces, next_piece
 from .profiles import ProfileError, check_profiles, given_profiles
 from .session import FILE, SOCKET_FOLDER, Session, SessionError, make_secret, parse_variables, remove_socket
+from .settings import check_ranges
 from .tasks import Result, Task
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         if self.workflow.remote_execution_settings.immediate_submit:
             raise WorkflowError("worksteal does not do --immediate-submit: its jobs live no longer than Snakemake")
         try:
+            check_ranges(self.settings)
             inside = allocated_nodes() > 0  # then there is nothing to ask a batch system for
             self.submits = (self.settings.submit or "no") != "no" and not inside
             check_profiles(given_profiles(sys.argv[1:]), self.settings, filled=not inside)
@@ -99,8 +101,6 @@ class Executor(RealExecutor):  # type: ignore[misc]
             os.environ.update(parse_variables(self.settings.environment or ""))
         except (LaunchError, NodeError, BatchError, ProfileError, SessionError, ValueError) as error:
             raise WorkflowError(f"worksteal: {error}") from None
-        if self.settings.slots is not None and self.settings.slots < 1:
-            raise WorkflowError(f"worksteal: slots is {self.settings.slots}; a node needs 1 or more")
 
     def _choose_launch(self) -> Launch:
         return choose_launch(self.settings.launcher or "auto", self.settings.nodes)

@@ -260,7 +260,6 @@ class Pool:
                     self._was_up = True
                     self.client.started(hello)
                     return channel
-                channel.close()
             status = self._process.poll()
             if status is not None:
                 raise ChannelError(f"the launcher {self.launch.name} ended with status {status} before the pool was up")
@@ -273,13 +272,28 @@ class Pool:
                 raise ChannelError(f"it cannot come up, {without(found)}")
 
     def _hello(self, channel: Channel) -> list[dict[str, Any]] | None:
-        """The nodes of a pool that says hello; None if it is one that was given up, or says nothing."""
-        with suppress(ChannelError, TimeoutError):
+        """The nodes of the pool that was started; None, with a line in the log, for anybody else."""
+        try:
             message = channel.recv(timeout=END_S)
-            if message[0] == "hello" and message[1] == self.session.epoch:
-                nodes: list[dict[str, Any]] = message[2]
-                return nodes
+        except (ChannelError, TimeoutError) as error:
+            self._refuse(channel, f"knows the secret, but said no hello: {error}")
+            return None
+        match message:
+            case ("hello", int(epoch), [*nodes]) if all(isinstance(node, dict) for node in nodes):
+                if epoch == self.session.epoch:
+                    return nodes
+                why = f"is the pool of launch {epoch}, which was given up: this is launch {self.session.epoch}."
+            case _:
+                why = "knows the secret, but its first message is no hello of a pool."
+        self._refuse(channel, why)
         return None
+
+    def _refuse(self, channel: Channel, why: str) -> None:
+        """Turn away a peer that knows the secret."""
+        channel.close()
+        self.client.log(
+            f"worksteal: Refused a connection to {self._listener.address}: {channel.peer} {why}", warning=True
+        )
 
     def _check_world(self, nodes: list[dict[str, Any]]) -> None:
         if len(nodes) != self.launch.nodes:
@@ -309,10 +323,10 @@ class Pool:
                 except ChannelError as error:
                     return None if self._stopping and self._kill else error
             if time.monotonic() >= look_at:
-                # Strangers are turned away; one who knows the secret is a pool that was given up.
+                # Strangers are turned away; one who knows the secret is most likely a pool that was given up.
                 second = self._listener.accept(0)
                 if second is not None:
-                    second.close()
+                    self._refuse(second, "knows the secret, but the pool is up already.")
                 self.client.tick()
                 look_at = time.monotonic() + POLL_S
             elif len(self._open) > MANY:

@@ -8,6 +8,22 @@ from typing import Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
+# The least that a number may be.
+LEAST = {
+    "nodes": 1,
+    "slots": 1,
+    "memory_mb": 1,
+    "reuse": 1,
+    "grace": 0,
+    "batch_cores": 1,
+    "pools": 1,
+    "follow_ups": 0,
+    "reconnect": 0,
+    "margin": 0,
+    "restarts": 0,
+    "resume_attempts": 0,
+}
+
 
 @dataclass
 class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
@@ -227,6 +243,14 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
             "help": "Show no progress (by default one live line on a terminal, elsewhere a line a minute).",
         },
     )
+
+
+def check_ranges(settings: ExecutorSettings) -> None:
+    """ValueError, with a sentence, if a number is less than makes sense."""
+    for name, least in LEAST.items():
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name.replace('_', '-')} is {value}; it must be {least} or more")
 
 
 common_settings = CommonSettings(

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from .core import Capacity, Core
-from .messages import Give, Impossible, Recall, Report, Save, Send, Start, Withdrawn
+from .messages import Done, Give, Impossible, Recall, Report, Save, Send, Start, Withdrawn, Withdrew
 from .tasks import LATER, Task
 
 AHEAD_S = 0.5  # how long a task is kept at hand
@@ -69,6 +69,15 @@ class Outcome:
 def needs(task: Task) -> tuple[int, int, int]:
     """What a task needs of a node."""
     return task.cores, task.devices, task.mem_mb
+
+
+def carried(message: Any) -> Sequence[int]:
+    """Ids of the tasks that a message moves: to another agent, or, finished or given up, to the root."""
+    if isinstance(message, Give):
+        return [task.id for task in message.tasks]
+    if isinstance(message, Done):
+        return [number for number, _ in message.items]
+    return list(message.ids) if isinstance(message, Withdrew) else []
 
 
 class Simulation:
@@ -123,6 +132,10 @@ class Simulation:
         self._last: dict[tuple[int, int], float] = {}
         self._lost_after: dict[tuple[int, int], float] = {}
         self._flying = 0  # messages and news of deaths that are on their way
+        self._unfinished: set[int] = set()  # by the root's books
+        self._mourned: set[int] = set()  # the dead that the root has heard of
+        self._carried: dict[tuple[int, int], list[int]] = {}  # tasks in messages on their way, by sender and receiver
+        self._here: list[list[int]] = [[] for _ in capacities]  # tasks that wait, run or are at hand, by agent
         self._busy = 0
         self._busy_of = [0] * len(capacities)
         self._total = sum(capacity.cores for capacity in capacities)
@@ -175,6 +188,7 @@ class Simulation:
             self.submitted.update((task.id, task) for task in tasks)
         if self._checked:
             self._note("submit", [task.id for task in tasks])
+            self._unfinished.update(task.id for task in tasks)
         self.cores[0].submit(self.now, tasks)
         if self._ending:
             self.cores[0].withdraw(self.now, save=True)
@@ -193,6 +207,9 @@ class Simulation:
         self.dead[rank] = self.now
         self._count(rank, -self._busy_of[rank])
         self._total -= self.capacities[rank].cores
+        self._here[rank] = []
+        for pair in [pair for pair in self._carried if rank in pair]:
+            del self._carried[pair]
         for other in range(len(self.cores)):
             if other == rank:
                 continue
@@ -205,6 +222,8 @@ class Simulation:
         self._flying -= 1
         if rank not in self.dead:
             self._note("died", of, "heard by", rank)
+            if rank == 0:
+                self._mourned.add(of)
             self.cores[rank].died(self.now, of)
             self._obey(rank)
 
@@ -214,6 +233,9 @@ class Simulation:
             return
         if self._checked:
             self._note(source, "->", to, message)
+            if source not in self.dead:
+                carrying = self._carried[source, to]  # in the order in which they were sent
+                del carrying[: len(carried(message))]
         self.cores[to].message(self.now, source, message)
         self._obey(to)
 
@@ -290,6 +312,7 @@ class Simulation:
         if self._checked:
             core.check()
             self._check_books()
+            self._check_places(rank)
             if not self._flying and all(due is None for due in self._ticks):
                 self._check_idle()
 
@@ -308,6 +331,8 @@ class Simulation:
                 due += self._random.random() * network.slow_s
             self._last[source, to] = due = max(due, self._last.get((source, to), 0.0))
         self._flying += 1
+        if self._checked and to not in self.dead:
+            self._carried.setdefault((source, to), []).extend(carried(message))
         self._at(due, self._arrive, source, to, message)
 
     def _take_ahead(self, rank: int) -> None:
@@ -353,6 +378,7 @@ class Simulation:
         for number in ids:
             again = number in outcome.reports or number in outcome.withdrawn or number in outcome.impossible
             assert not again, f"task {number} is accounted for twice"
+            self._unfinished.discard(number)
         outcome.makespan = self.now
 
     def _count(self, rank: int, change: int) -> None:
@@ -391,6 +417,24 @@ class Simulation:
         assert len(self.submitted) == unfinished + accounted, (
             f"{len(self.submitted)} tasks were submitted, {unfinished} are unfinished, {accounted} accounted for"
         )
+
+    def _check_places(self, rank: int) -> None:
+        """Each task that the root has not accounted for waits, runs or is at hand at one agent, or is in one message.
+
+        Nobody can say so from a death on until the root's census has ended.
+        """
+        here = [task.id for task in self.cores[rank].waiting]
+        self._here[rank] = [*here, *self._run[rank], *(task.id for task in self._at_hand[rank])]
+        if len(self._mourned) < len(self.dead) or self.cores[0]._census is not None:
+            return
+        places = [number for some in (*self._here, *self._carried.values()) for number in some]
+        if len(places) == len(self._unfinished) and self._unfinished.issubset(places):
+            return
+        nowhere, ended = self._unfinished.difference(places), set(places) - self._unfinished
+        assert not nowhere, f"unfinished tasks are nowhere: {sorted(nowhere)}"
+        assert not ended, f"tasks that have ended are kept: {sorted(ended)}"
+        twice = [number for number, times in Counter(places).items() if times > 1]
+        raise AssertionError(f"tasks are in two places: {twice}")
 
     def _check_idle(self) -> None:
         """Nothing is on its way: no task may wait anywhere that an agent could start."""
