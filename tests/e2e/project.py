@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import yaml
+from left import processes_of
 
 REPO = Path(__file__).parents[2]
 PARTS = ("workflow", "rules", "scripts", "envs", "profiles", "resources", "src", "config.yaml")
@@ -87,13 +87,7 @@ class Project:
 
     def processes(self) -> list[psutil.Process]:
         """Processes that work in this folder or have it on their command line."""
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, OSError):  # psutil lets some errors of a process that ends through
-                mine = process.cwd() == str(self.folder) or str(self.folder) in " ".join(process.cmdline())
-                if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and mine:
-                    found.append(process)
-        return found
+        return processes_of(self.folder)
 
     def jobs(self, *arguments: str) -> dict[str, int]:
         """Jobs that a dry run would do, by rule."""

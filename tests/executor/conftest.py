@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from left import processes_of
 from slurm import Slurm, cluster
 
 # One process with two slots, or four agents with one slot each: the machine has two cores, the jobs of these tests
@@ -80,13 +81,7 @@ class Workflow:
 
     def left(self) -> list[psutil.Process]:
         """Processes that work in this folder or carry its pool's marker."""
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, OSError):  # psutil lets some errors of a process that ends through
-                mine = process.cwd() == str(self.folder) or str(self.folder) in " ".join(process.cmdline())
-                if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and mine:
-                    found.append(process)
-        return found
+        return processes_of(self.folder)
 
     def assert_nothing_left(self, patience: float = 20.0) -> None:
         """Wait until no process of the workflow is left."""

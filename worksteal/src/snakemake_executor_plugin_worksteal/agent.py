@@ -210,6 +210,7 @@ class Agent:
             if gone:
                 remove_socket(self.session.address)
                 self._await_others(self.session.grace_s + STATISTICS_S)  # they end their tasks, and remove copies
+                self.stages.clear()
             self.transport.abort(str(stop))
         self._leave()
 
@@ -431,6 +432,7 @@ class Agent:
         else:
             self.statistics[ROOT] = self.core.statistics()
             self._await_others(STATISTICS_S + self.session.grace_s)
+            self.stages.clear()
             self._tell(("ended", self.statistics))
             channel = self.channel.channel if isinstance(self.channel, Link) else self.channel
             if channel is not None:

@@ -185,7 +185,10 @@ class Stages:
         if isinstance(self._store, Store):
             with suppress(OSError):
                 self._store.release(remove=remove)
-        if remove and self._unpacked is not None:
+
+    def clear(self) -> None:
+        """Remove what the root has unpacked for others, once their tasks have ended."""
+        if self._unpacked is not None:
             shutil.rmtree(self._unpacked, ignore_errors=True)
 
 
